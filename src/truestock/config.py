@@ -1,0 +1,74 @@
+"""Settings, read once from the environment; every bound of the service has its name here."""
+
+import os
+from typing import Self
+
+import msgspec
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names the variable and says what it takes."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the environment says, by `TRUESTOCK_<NAME>`.
+
+    database_url, redis_url: addresses of running servers (the embedded ones when absent).
+    bootstrap_key: the first key, with every scope; absent, only keys in the database work.
+    jobs: whether this process runs the timetable when it leads.
+    low_stock: sellable units at or below which a level is `low_stock`.
+    """
+
+    database_url: str
+    redis_url: str
+    bootstrap_key: str | None = None
+    jobs: bool = True
+    low_stock: int = 3
+    pool_size: int = 8
+    log_level: str = "info"
+    log_format: str = "auto"
+
+    @classmethod
+    def from_environment(cls, environ: dict[str, str] | None = None) -> Self:
+        """Read the settings; raises ConfigError where one is missing or malformed."""
+        found = dict(os.environ if environ is None else environ)
+        values = {
+            field.name: found[variable]
+            for field in msgspec.structs.fields(cls)
+            if (variable := f"TRUESTOCK_{field.name.upper()}") in found
+        }
+        try:
+            return msgspec.convert(values, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"The environment's TRUESTOCK_ settings: {error}") from error
+
+
+# Bounds of the write path: what one commit takes, and what waits for it.
+MAX_BATCH_COMMANDS = 512
+MAX_BATCH_LEVELS = 4_096
+MAX_QUEUED_COMMANDS = 8_192
+COMMIT_ATTEMPTS = 5
+# Seconds that a command may wait for its commit before the caller is told to come again.
+COMMAND_TIMEOUT = 15.0
+
+# Bounds of the read side.
+MAX_CACHED_LEVELS = 400_000
+MAX_CACHED_ITEMS = 200_000
+MAX_CACHED_FRAGMENTS = 16
+MAX_ANSWER_AGE = 5.0
+REDIS_TIMEOUT = 0.5
+MAX_PUBLISHED_LEVELS = 1_000
+
+# Bounds of what callers send.
+MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_RESERVATION_LINES = 512
+MAX_EVENTS = 1_000
+MAX_BULK_ENTRIES = 1_000
+MAX_QUERY_SKUS = 5_000
+MAX_QUERY_LOCATIONS = 100
+MAX_TTL_SECONDS = 86_400
+DEFAULT_TTL_SECONDS = 600
+MAX_QUANTITY = 2_147_483_647
+MAX_CLOCK_AHEAD_SECONDS = 300
+MAX_PAGE = 1_000
+IDEMPOTENCY_HOURS = 48

@@ -1,0 +1,1 @@
+"""A made-up retailer to try the service with; the service itself never imports this package."""

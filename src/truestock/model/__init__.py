@@ -1,0 +1,1 @@
+"""The pure model: Structs and functions without I/O, clock or randomness."""
