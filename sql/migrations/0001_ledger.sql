@@ -92,6 +92,24 @@ CREATE TABLE api_keys (
     CONSTRAINT api_keys_key_hash_key UNIQUE (key_hash)
 );
 
+-- Every process keeps reference data in memory and listens for what changes. Statement-level, and
+-- never on a hot table: NOTIFY takes a lock at commit.
+CREATE FUNCTION announce_reference() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('truestock_reference', TG_TABLE_NAME);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER items_announced AFTER INSERT OR UPDATE OR DELETE ON items
+    FOR EACH STATEMENT EXECUTE FUNCTION announce_reference();
+CREATE TRIGGER locations_announced AFTER INSERT OR UPDATE OR DELETE ON locations
+    FOR EACH STATEMENT EXECUTE FUNCTION announce_reference();
+CREATE TRIGGER location_groups_announced AFTER INSERT OR UPDATE OR DELETE ON location_groups
+    FOR EACH STATEMENT EXECUTE FUNCTION announce_reference();
+CREATE TRIGGER buffer_rules_announced AFTER INSERT OR UPDATE OR DELETE ON buffer_rules
+    FOR EACH STATEMENT EXECUTE FUNCTION announce_reference();
+CREATE TRIGGER api_keys_announced AFTER INSERT OR UPDATE OR DELETE ON api_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION announce_reference();
+
 -- The ledger ----------------------------------------------------------------
 
 -- No index on a changing column and room on each page: updates stay HOT.
@@ -197,6 +215,9 @@ CREATE TABLE confirmed_counts (
 );
 CREATE INDEX confirmed_counts_location ON confirmed_counts (location_id, as_of);
 
+-- allowed_location_ids: what the sender's key may write, NULL for everywhere.
+-- received_at: when the last piece came. rows_zeroed: levels that a full file left out.
+-- lane_items: how far each lane has come; an import's items are applied in lanes, by item_id.
 CREATE TABLE imports (
     import_id       bigint GENERATED ALWAYS AS IDENTITY,
     source_id       integer NOT NULL,
@@ -206,16 +227,18 @@ CREATE TABLE imports (
     format          text NOT NULL,
     encoding        text NOT NULL,
     location_ids    integer[],
-    allowed_locations text[] NOT NULL DEFAULT '{}',
+    allowed_location_ids integer[],
     acknowledged_seq bigint,
     nets_allocations boolean NOT NULL DEFAULT false,
     bytes_received  bigint NOT NULL DEFAULT 0,
-    bytes_read      bigint NOT NULL DEFAULT 0,
+    pieces          integer NOT NULL DEFAULT 0,
     rows_read       bigint NOT NULL DEFAULT 0,
     rows_applied    bigint NOT NULL DEFAULT 0,
     rows_unchanged  bigint NOT NULL DEFAULT 0,
     rows_superseded bigint NOT NULL DEFAULT 0,
     rows_rejected   bigint NOT NULL DEFAULT 0,
+    rows_zeroed     bigint NOT NULL DEFAULT 0,
+    lane_items      integer[] NOT NULL DEFAULT '{}',
     failure         text,
     received_at     timestamptz NOT NULL DEFAULT now(),
     started_at      timestamptz,

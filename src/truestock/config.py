@@ -72,3 +72,22 @@ MAX_QUANTITY = 2_147_483_647
 MAX_CLOCK_AHEAD_SECONDS = 300
 MAX_PAGE = 1_000
 IDEMPOTENCY_HOURS = 48
+
+# Bounds of snapshot imports. Bytes as sent, bytes unpacked, and how many of these one sent byte may
+# become (a bomb's mark; small files may be all alike, and are let off).
+MAX_IMPORT_BYTES = 1024 * 1024 * 1024
+MAX_UNPACKED_BYTES = 4 * 1024 * 1024 * 1024
+MAX_UNPACKING_RATIO = 200
+FREE_UNPACKED_BYTES = 16 * 1024 * 1024
+IMPORT_PIECE_BYTES = 1024 * 1024
+MAX_IMPORT_LINE_BYTES = 64 * 1024
+# A file's rows are held in memory as numbers, some 60 bytes each while they are sorted.
+MAX_IMPORT_ROWS = 5_000_000
+MAX_IMPORT_NAMES = 500_000
+MAX_IMPORT_ERRORS = 100_000
+MAX_ERROR_LINE = 1_000
+# What one transaction of an import locks, and how many of them run side by side.
+IMPORT_CHUNK_ROWS = 10_000
+IMPORT_LANES = 2
+# Seconds without a piece after which an upload is taken for dead.
+UPLOAD_TIMEOUT = 900

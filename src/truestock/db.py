@@ -20,8 +20,23 @@ MIGRATION_WAIT_SECONDS = 60.0
 CONNECT_TIMEOUT = 10.0
 STATEMENT_TIMEOUT_MS = 30_000
 
-Connection: TypeAlias = asyncpg.Connection
+# One of its own, or one that a pool has lent.
+Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Pool: TypeAlias = asyncpg.Pool
+
+
+# The database cannot be reached, or was left in the middle of something.
+LOST_CONNECTION = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    # What asyncpg says when it lost its connection halfway through a statement.
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    OSError,
+    TimeoutError,
+)
 
 
 class MigrationError(RuntimeError):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from truestock.db import SQL, Connection
-from truestock.ledger.commands import Answer, Command, Token, answer_of, refusal_answer
+from truestock.ledger.commands import Answer, Command, Refuse, Token, answer_of, refusal_answer
 from truestock.ledger.read import Clock, read_view
 from truestock.ledger.write import Decided, write_decisions
 from truestock.model.decision import Decision, View
@@ -42,7 +42,17 @@ DECIDERS: dict[type, Callable[[Any, View], Decision]] = {
     Expire: decide_expire,
     Confirm: decide_confirm,
     Record: decide_record,
+    Refuse: lambda command, _: Decision(command.refusal),
 }
+
+
+# The status of a key that is claimed while its first request is still under way.
+UNDER_WAY = 0
+
+IN_FLIGHT = Refusal(
+    Code.IDEMPOTENCY_IN_FLIGHT,
+    "The first request with this Idempotency-Key is still under way: try again in a moment.",
+)
 
 
 class Outcome(msgspec.Struct):
@@ -121,7 +131,9 @@ async def read_answers(
 
 
 def replay(token: Token, row: Any) -> Answer:
-    """The first answer again, unless the request is another one."""
+    """The first answer again, unless the request is another one or has no answer yet."""
+    if row["status"] == UNDER_WAY:
+        return refusal_answer(IN_FLIGHT)
     if row["fingerprint"] != token.fingerprint:
         return refusal_answer(
             Refusal(

@@ -8,7 +8,14 @@ from truestock.model.record import Record
 from truestock.model.refusal import Refusal, as_problem
 from truestock.model.reservation import ChangeLines, Expire, Extend, Release, Reserve
 
-Command = Reserve | ChangeLines | Extend | Release | Expire | Confirm | Record
+
+class Refuse(msgspec.Struct, frozen=True):
+    """Say no for a reason that needs no stock, and keep it for its Idempotency-Key."""
+
+    refusal: Refusal
+
+
+Command = Reserve | ChangeLines | Extend | Release | Expire | Confirm | Record | Refuse
 
 encode = msgspec.json.Encoder().encode
 
@@ -25,25 +32,38 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the caller gets: an HTTP status and the encoded body."""
+    """What the caller gets: an HTTP status and the encoded body.
+
+    retry_after: seconds. media_type: JSON, or problem+json, unless it says otherwise.
+    provisional: only a proposal was refused; the flow looks further before it answers.
+    """
 
     status: int
     body: bytes
     replayed: bool = False
+    provisional: bool = False
+    retry_after: int | None = None
+    media_type: str | None = None
+    allow: str | None = None
 
     @property
     def kept(self) -> bool:
         """Whether the same key gets this answer again."""
-        return self.status in KEPT_STATUSES
+        return self.status in KEPT_STATUSES and not self.provisional
 
 
 def answer_of(decision: Decision) -> Answer:
     """Encode a decision once: for the caller and for the record."""
     if isinstance(decision.outcome, Refusal):
-        return refusal_answer(decision.outcome)
+        return refusal_answer(decision.outcome, provisional=decision.provisional)
     return Answer(decision.status, encode(decision.outcome))
 
 
-def refusal_answer(refusal: Refusal) -> Answer:
+def refusal_answer(refusal: Refusal, *, provisional: bool = False) -> Answer:
     """A refusal as an answer."""
-    return Answer(refusal.status, encode(as_problem(refusal)))
+    return Answer(
+        refusal.status,
+        encode(as_problem(refusal)),
+        provisional=provisional,
+        retry_after=refusal.retry_after,
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from truestock.db import SQL, Connection, rows_as
-from truestock.ledger.commands import Command
+from truestock.ledger.commands import Command, Refuse
 from truestock.model.decision import Claim, View
 from truestock.model.facts import Fact, ShelfMovement
 from truestock.model.order import Confirm
@@ -61,7 +61,8 @@ async def read_documents(connection: Connection, commands: list[Command], view: 
     ids = [
         command.document_id
         for command in commands
-        if not isinstance(command, Record) and not (isinstance(command, Reserve) and command.fresh)
+        if not isinstance(command, Record | Refuse)
+        and not (isinstance(command, Reserve) and command.fresh)
     ]
     if not ids:
         return

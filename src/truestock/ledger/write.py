@@ -11,10 +11,9 @@ from truestock.model.facts import FactStatus
 from truestock.model.order import Order
 from truestock.model.record import EventResults, Record
 from truestock.model.reservation import Reservation, Reserve
-from truestock.model.stock import Figures, Level, Movement
+from truestock.model.stock import Figures, Level, Movement, pack_figures
 
 encode = msgspec.json.Encoder().encode
-pack = msgspec.msgpack.Encoder().encode
 
 
 class Decided(msgspec.Struct):
@@ -78,11 +77,6 @@ async def number(
         for seq, level in zip(seqs[len(movements) :], silent, strict=True):
             level.version = seq
     return list(changed.values())
-
-
-def pack_figures(figures: list[Figures]) -> bytes:
-    """Levels as Redis and the other processes get them: (item, location, version, level)."""
-    return pack([(f.item_id, f.location_id, f.version, pack(f)) for f in figures])
 
 
 def columns(rows: list[tuple[object, ...]], width: int) -> list[list[object]]:

@@ -21,9 +21,9 @@ from truestock.config import (
     MAX_BATCH_LEVELS,
     MAX_QUEUED_COMMANDS,
 )
-from truestock.db import SQL, Connection
-from truestock.ledger.batch import Outcome, run_batch
-from truestock.ledger.commands import Answer, Command, Token, refusal_answer
+from truestock.db import LOST_CONNECTION, SQL, Connection
+from truestock.ledger.batch import IN_FLIGHT, Outcome, run_batch
+from truestock.ledger.commands import Answer, Command, Refuse, Token, refusal_answer
 from truestock.ledger.read import MissingLevelsError
 from truestock.model.record import Record
 from truestock.model.refusal import Code, Refusal
@@ -43,11 +43,6 @@ UNREACHABLE = Refusal(
     "The database cannot be reached: try again with the same Idempotency-Key.",
     retry_after=2,
 )
-IN_FLIGHT = Refusal(
-    Code.IDEMPOTENCY_IN_FLIGHT,
-    "The first request with this Idempotency-Key is still under way: try again in a moment.",
-)
-
 # The batch collided with another process on a key or an id, or was picked as a deadlock's
 # victim: what it collided with can be seen when it runs again.
 COLLISIONS = (
@@ -55,15 +50,6 @@ COLLISIONS = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.InvalidCachedStatementError,
-)
-LOST_CONNECTION = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    OSError,
-    TimeoutError,
 )
 
 
@@ -96,6 +82,11 @@ class Ledger:
         self._task: asyncio.Task[None] | None = None
         self.commits = 0
 
+    @property
+    def connected(self) -> bool:
+        """Whether the writer has its connection."""
+        return self._connection is not None and not self._connection.is_closed()
+
     async def open(self) -> None:
         """Connect and start the writer."""
         self._connection = await self._connect()
@@ -117,6 +108,8 @@ class Ledger:
         """
         if self._closing or len(self._queue) >= MAX_QUEUED_COMMANDS:
             return refusal_answer(OVERLOADED)
+        if token is None and isinstance(command, Refuse):
+            return refusal_answer(command.refusal)
         name = (token.key_id, token.idempotency_key) if token else None
         if name in self._in_flight:
             return refusal_answer(IN_FLIGHT)
@@ -181,9 +174,16 @@ class Ledger:
         else:
             self.commits += 1
             if outcome.packed is not None:
-                self._on_commit(outcome.levels, outcome.packed)
+                self._publish(outcome.levels, outcome.packed)
             for pending, answer in zip(batch, outcome.answers, strict=True):
                 resolve(pending, answer)
+
+    def _publish(self, levels: list[Figures], packed: bytes) -> None:
+        # What is committed is answered, whatever readers make of it.
+        try:
+            self._on_commit(levels, packed)
+        except Exception:
+            log.exception("ledger_on_commit_failed")
 
     async def _attempt(self, batch: list[Pending]) -> Outcome:
         """Run the batch until it commits; collisions and lost connections are tried again."""
@@ -214,6 +214,8 @@ class Ledger:
                 if await self._was_committed(outcome, deadline):
                     assert outcome is not None
                     return outcome
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
@@ -231,7 +233,7 @@ class Ledger:
     async def _was_committed(self, outcome: Outcome | None, deadline: float) -> bool:
         """After a lost connection: reconnect, and ask what became of the transaction.
 
-        Raises the connection's error when the callers' time is up.
+        Raises TimeoutError when the callers' time is up.
         """
         loop = asyncio.get_running_loop()
         if self._connection is not None:
@@ -245,9 +247,10 @@ class Ledger:
                 status = await connection.fetchval(SQL["read_transaction_status"], outcome.xid)
                 if status != "in progress":
                     return bool(status == "committed")
-            except LOST_CONNECTION:
-                if loop.time() > deadline:
-                    raise
+            except LOST_CONNECTION as error:
+                log.warning("ledger_reconnecting", error=repr(error))
+            if loop.time() > deadline:
+                raise TimeoutError("It is not known yet whether the transaction committed.")
             await asyncio.sleep(0.05)
 
 
@@ -264,7 +267,7 @@ def names_of(command: Command) -> tuple[str, ...]:
     """What no other command of the batch may name, since each is read once, at the start."""
     if isinstance(command, Record):
         return (f"source:{command.source_id}",)
-    if isinstance(command, Reserve) and command.fresh:
+    if isinstance(command, Refuse) or (isinstance(command, Reserve) and command.fresh):
         return ()
     return (f"document:{command.document_id}",)
 

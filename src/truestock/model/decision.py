@@ -57,6 +57,7 @@ class Decision(msgspec.Struct):
 
     reservation, order: the document as it will be.
     claims: the document's claims from now on; None leaves them as they are.
+    provisional: a proposal was refused, and there may be other places.
     """
 
     outcome: Any
@@ -69,6 +70,7 @@ class Decision(msgspec.Struct):
     order_claims: list[Claim] = []
     facts: list[RecordedFact] = []
     events: list[Event] = []
+    provisional: bool = False
 
     @property
     def refused(self) -> bool:

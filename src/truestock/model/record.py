@@ -61,7 +61,8 @@ def decide_record(command: Record, view: View) -> Decision:
         results.append(EventResult(entry.event_id, status))
     counted = Counter(result.status for result in results)
     counts = {status: counted[status] for status in FactStatus}
-    levels = {key: level for key, level in draft.levels.items() if level != view.levels[key]}
+    # Without a movement nothing changed; with movements that cancel out, the level has a version.
+    levels = {key: draft.levels[key] for key in {movement.key for movement in draft.movements}}
     return Decision(EventResults(results, counts), 200, levels, draft.movements, facts=recorded)
 
 

@@ -135,12 +135,17 @@ class Want(msgspec.Struct, frozen=True):
 
 
 class Reserve(msgspec.Struct, frozen=True):
-    """Hold stock for a cart. fresh: the id was made here, so that nobody can have it yet."""
+    """Hold stock for a cart.
+
+    fresh: the id was made here, so that nobody can have it yet.
+    proposal: the wants name the likeliest places only; if they fail, all are to be looked at.
+    """
 
     document_id: str
     request: ReservationRequest
     wants: tuple[Want, ...]
     fresh: bool = False
+    proposal: bool = False
 
 
 class ChangeLines(msgspec.Struct, frozen=True):
@@ -174,9 +179,10 @@ def decide_reserve(command: Reserve, view: View) -> Decision:
     if command.document_id in view.reservations:
         return refuse(Code.ALREADY_EXISTS, f"Reservation {command.document_id} is there already.")
     request = command.request
-    picked = pick(command.wants, view, {}, partial=request.allow_partial)
+    partial = request.allow_partial and not command.proposal
+    picked = pick(command.wants, view, {}, partial=partial)
     if isinstance(picked, Refusal):
-        return Decision(picked)
+        return Decision(picked, provisional=command.proposal)
     expires_at = later(view.now, request.ttl_seconds)
     reservation = Reservation(
         command.document_id,
@@ -323,8 +329,9 @@ def best_place(
         level = view.levels.get(key)
         if level is None:
             continue
-        free = level.free + given_back.get(key, 0) - taken.get(key, 0)
-        left = sellable(free, place.buffer)
+        # What the request's other lines took counts against the buffer's cap, too.
+        free = level.free + given_back.get(key, 0)
+        left = sellable(free, place.buffer) - taken.get(key, 0)
         if left >= want.quantity:
             return place, left
         if left > most:

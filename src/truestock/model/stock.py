@@ -75,6 +75,17 @@ class Figures(msgspec.Struct, array_like=True, gc=False):
         return free_units(self.on_hand, self.held, self.allocated, self.safety_stock)
 
 
+encode = msgspec.json.Encoder().encode
+
+
+def pack_figures(figures: list[Figures]) -> bytes:
+    """Levels as Redis and the other processes get them: [item, location, version, "level"].
+
+    JSON, since Redis's own msgpack knows no binary strings; a level is an array of whole numbers.
+    """
+    return encode([(f.item_id, f.location_id, f.version, encode(f).decode()) for f in figures])
+
+
 class Level(msgspec.Struct, gc=False):
     """One item at one location, as the ledger stores it; quantities in base units.
 
@@ -157,6 +168,11 @@ class Movement(msgspec.Struct, gc=False):
     source_id: int | None = None
     reference: str | None = None
     seq: int = 0
+
+    @property
+    def key(self) -> Key:
+        """Which item where."""
+        return (self.item_id, self.location_id)
 
 
 class Draft:

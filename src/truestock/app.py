@@ -1,0 +1,53 @@
+"""The ASGI application: routes, errors and the services' lifetime."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from litestar import Litestar
+from litestar.exceptions import HTTPException
+
+from truestock import db
+from truestock.config import Settings
+from truestock.flows.keys import ensure_bootstrap_key
+from truestock.flows.services import open_services
+from truestock.http import availability, catalogue, health, keys, orders, reservations, stock
+from truestock.http.endpoint import let_paths_have_parts, routes
+from truestock.http.problems import on_fault, on_http_exception
+from truestock.jobs import timetable
+from truestock.telemetry import configure_logging
+
+ENDPOINTS = [
+    each
+    for module in (availability, reservations, orders, stock, catalogue, keys, health)
+    for each in module.ENDPOINTS
+]
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """The application; without settings they come from the environment."""
+    chosen = settings or Settings.from_environment()
+    configure_logging(chosen.log_level, chosen.log_format)
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        await db.migrate(chosen.database_url)
+        async with AsyncExitStack() as stack:
+            services = await stack.enter_async_context(open_services(chosen))
+            await ensure_bootstrap_key(services.pool, chosen.bootstrap_key)
+            app.state["services"] = services
+            if chosen.jobs:
+                await stack.enter_async_context(timetable(services))
+            yield
+
+    app = Litestar(
+        routes(ENDPOINTS),
+        lifespan=[lifespan],
+        openapi_config=None,
+        exception_handlers={
+            HTTPException: on_http_exception,
+            Exception: on_fault,
+        },
+        logging_config=None,
+    )
+    let_paths_have_parts(app)
+    return app

@@ -1,0 +1,103 @@
+"""The process's own cache: decoded levels by item, with the answers that were made from them."""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+
+import msgspec
+
+from truestock.config import MAX_CACHED_FRAGMENTS, MAX_CACHED_LEVELS
+from truestock.model.stock import Figures
+
+
+class Fragment(msgspec.Struct, gc=False):
+    """An encoded part of an answer: one item under one view. valid_until: Unix microseconds."""
+
+    body: bytes
+    version: int
+    valid_until: int | None
+
+
+class CachedItem(msgspec.Struct):
+    """All levels of one item, by location."""
+
+    levels: dict[int, Figures]
+    fragments: dict[Hashable, Fragment] = {}
+
+    def valid_at(self, now: int) -> bool:
+        """Whether no hold that the levels count has run out (now: Unix microseconds)."""
+        return all(
+            level.valid_until is None or level.valid_until > now for level in self.levels.values()
+        )
+
+    def merge(self, levels: Iterable[Figures]) -> None:
+        """Take over what is newer; answers made from older figures are dropped."""
+        for level in levels:
+            known = self.levels.get(level.location_id)
+            if known is None or known.version < level.version:
+                self.levels[level.location_id] = level
+                self.fragments.clear()
+
+    def keep(self, view: Hashable, fragment: Fragment) -> None:
+        """Keep an answer's part for the next who asks the same."""
+        if len(self.fragments) >= MAX_CACHED_FRAGMENTS:
+            self.fragments.clear()
+        self.fragments[view] = fragment
+
+
+class Cache:
+    """Items by number, the least recently used dropped once MAX_CACHED_LEVELS are kept."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[int, CachedItem] = OrderedDict()
+        self._levels = 0
+        # Changes that arrive while an item is being read from elsewhere, to be merged after.
+        self._meanwhile: dict[int, list[Figures]] = {}
+
+    def get(self, item_id: int) -> CachedItem | None:
+        """The item, if it is kept."""
+        item = self._items.get(item_id)
+        if item is not None:
+            self._items.move_to_end(item_id)
+        return item
+
+    def apply(self, levels: Iterable[Figures]) -> None:
+        """Merge changed levels into the items that are kept or being read."""
+        for level in levels:
+            if (item := self._items.get(level.item_id)) is not None:
+                before = len(item.levels)
+                item.merge((level,))
+                self._levels += len(item.levels) - before
+            if (waiting := self._meanwhile.get(level.item_id)) is not None:
+                waiting.append(level)
+
+    def expect(self, item_ids: Iterable[int]) -> None:
+        """Note changes of these items from now on: they are about to be read."""
+        for item_id in item_ids:
+            self._meanwhile.setdefault(item_id, [])
+
+    def put(self, item_id: int, levels: dict[int, Figures]) -> CachedItem:
+        """Keep an item that was read, with what changed meanwhile."""
+        item = CachedItem(levels)
+        item.merge(self._meanwhile.pop(item_id, ()))
+        self.drop(item_id)
+        self._items[item_id] = item
+        self._levels += len(item.levels)
+        while self._levels > MAX_CACHED_LEVELS and len(self._items) > 1:
+            _, oldest = self._items.popitem(last=False)
+            self._levels -= len(oldest.levels)
+        return item
+
+    def forget(self, item_ids: Iterable[int]) -> None:
+        """A read came to nothing: stop noting changes."""
+        for item_id in item_ids:
+            self._meanwhile.pop(item_id, None)
+
+    def drop(self, item_id: int) -> None:
+        """Let go of an item."""
+        if (item := self._items.pop(item_id, None)) is not None:
+            self._levels -= len(item.levels)
+
+    def clear(self) -> None:
+        """Let go of everything: nobody can vouch for it."""
+        self._items.clear()
+        self._levels = 0

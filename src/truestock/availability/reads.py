@@ -1,0 +1,107 @@
+"""Availability: from the process's cache, else Redis, else PostgreSQL. Reads advise only.
+
+What a process cannot vouch for (Redis lost, a counted hold that ran out, `strong`) it reads from
+PostgreSQL, which has the truth.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from truestock.availability.cache import Cache, CachedItem
+from truestock.availability.projection import Projection
+from truestock.config import Settings
+from truestock.db import SQL, Pool
+from truestock.model.stock import Figures
+from truestock.telemetry import READS
+
+
+class Availability:
+    """The read side of one process."""
+
+    def __init__(self, settings: Settings, pool: Pool) -> None:
+        self._pool = pool
+        self._cache = Cache()
+        self.projection = Projection(settings.redis_url, self._cache.apply, self._cache.clear)
+
+    async def open(self) -> None:
+        """Connect to Redis in the background."""
+        await self.projection.open()
+
+    async def close(self) -> None:
+        """Let go of Redis."""
+        await self.projection.close()
+
+    def committed(self, figures: list[Figures], packed: bytes) -> None:
+        """The ledger committed: this process sees it at once, the others in a moment."""
+        self._cache.apply(figures)
+        self.projection.send(packed)
+
+    def ready(self, item_id: int, now: int) -> CachedItem | None:
+        """The item, if this process can vouch for what it keeps of it (now: Unix µs)."""
+        if not self.projection.trusted:
+            return None
+        item = self._cache.get(item_id)
+        return item if item is not None and item.valid_at(now) else None
+
+    async def items(
+        self, item_ids: Sequence[int], *, strong: bool = False
+    ) -> dict[int, CachedItem]:
+        """Every item's levels; strong reads them from PostgreSQL, whatever is kept."""
+        if strong:
+            READS.labels("postgresql").inc(len(item_ids))
+            return {
+                item_id: CachedItem(levels)
+                for item_id, levels in (await self._from_postgresql(item_ids)).items()
+            }
+        now = now_us()
+        found: dict[int, CachedItem] = {}
+        for item_id in item_ids:
+            if (item := self.ready(item_id, now)) is not None:
+                found[item_id] = item
+        READS.labels("process").inc(len(found))
+        if missing := [item_id for item_id in item_ids if item_id not in found]:
+            found.update(await self._read(missing))
+        return found
+
+    async def _read(self, item_ids: Sequence[int]) -> dict[int, CachedItem]:
+        if not self.projection.trusted:
+            READS.labels("postgresql").inc(len(item_ids))
+            levels = await self._from_postgresql(item_ids)
+            return {item_id: CachedItem(levels[item_id]) for item_id in item_ids}
+        self._cache.expect(item_ids)
+        try:
+            return await self._read_and_keep(item_ids)
+        finally:
+            self._cache.forget(item_ids)
+
+    async def _read_and_keep(self, item_ids: Sequence[int]) -> dict[int, CachedItem]:
+        now = now_us()
+        projected = {
+            item_id: levels
+            for item_id, levels in (await self.projection.read(item_ids)).items()
+            if CachedItem(levels).valid_at(now)
+        }
+        READS.labels("redis").inc(len(projected))
+        if rest := [item_id for item_id in item_ids if item_id not in projected]:
+            READS.labels("postgresql").inc(len(rest))
+            read = await self._from_postgresql(rest)
+            await self.projection.fill(read)
+            projected.update(read)
+        if not self.projection.trusted:
+            return {item_id: CachedItem(levels) for item_id, levels in projected.items()}
+        return {item_id: self._cache.put(item_id, levels) for item_id, levels in projected.items()}
+
+    async def _from_postgresql(self, item_ids: Iterable[int]) -> dict[int, dict[int, Figures]]:
+        wanted = list(item_ids)
+        items: dict[int, dict[int, Figures]] = {item_id: {} for item_id in wanted}
+        rows = await self._pool.fetch(SQL["read_figures"], datetime.now(UTC), wanted)
+        for row in rows:
+            level = Figures(*row)
+            items[level.item_id][level.location_id] = level
+        return items
+
+
+def now_us() -> int:
+    """The clock, in Unix microseconds."""
+    return time.time_ns() // 1000

@@ -1,0 +1,121 @@
+"""Stock events: each is checked by itself, then all good ones are one command to the ledger."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from truestock.config import MAX_CLOCK_AHEAD_SECONDS
+from truestock.db import SQL
+from truestock.flows.services import Services
+from truestock.ledger.commands import Answer, Token
+from truestock.model.facts import Fact, FactStatus, StockEvent, quantity_fault
+from truestock.model.place import ItemRef
+from truestock.model.record import EventResult, Record
+from truestock.model.refusal import Code, FieldError
+from truestock.model.stock import Kind
+
+# How a decoding error reads to a caller: the edges' affair.
+Explain = Callable[[msgspec.MsgspecError], FieldError]
+
+decode_event = msgspec.json.Decoder(StockEvent).decode
+
+
+class SourceRef(msgspec.Struct, frozen=True):
+    """A source by its number, with the locations that it may write (None: all)."""
+
+    source_id: int
+    source: str
+    location_ids: frozenset[int] | None
+
+
+async def record_events(
+    services: Services,
+    source: str,
+    raw_events: Sequence[msgspec.Raw],
+    token: Token | None,
+    explain: Explain,
+) -> Answer:
+    """Record a source's events; one bad event never stops its neighbours."""
+    known = await source_ref(services, source)
+    events = [read_event(raw, explain) for raw in raw_events]
+    items = await services.reference.items(
+        {event.sku for event in events if isinstance(event, StockEvent)}
+    )
+    latest = datetime.now(UTC) + timedelta(seconds=MAX_CLOCK_AHEAD_SECONDS)
+    entries = [
+        fact_of(services, known, event, items, latest) if isinstance(event, StockEvent) else event
+        for event in events
+    ]
+    return await services.ledger.submit(Record(known.source_id, tuple(entries)), token)
+
+
+async def source_ref(services: Services, source: str) -> SourceRef:
+    """The source; it comes into being on first use."""
+    rows = await services.pool.fetch(SQL["find_source"], source)
+    if not rows:
+        await services.pool.execute(SQL["create_source"], source)
+        rows = await services.pool.fetch(SQL["find_source"], source)
+    row = rows[0]
+    locations = row["location_ids"]
+    return SourceRef(row["source_id"], source, None if locations is None else frozenset(locations))
+
+
+def read_event(raw: msgspec.Raw, explain: Explain) -> StockEvent | EventResult:
+    """One event as its Struct, or why it is rejected."""
+    try:
+        return decode_event(raw)
+    except msgspec.MsgspecError as error:
+        wrong = explain(error)
+        detail = f"{wrong.pointer or 'event'}: {wrong.detail}"
+        return rejected(event_id_in(raw), Code.VALIDATION_FAILED, detail)
+
+
+def event_id_in(raw: msgspec.Raw) -> str:
+    """What a malformed event calls itself, '' if it cannot be told."""
+    event = msgspec.json.decode(raw)
+    event_id = event.get("event_id") if isinstance(event, dict) else None
+    return event_id if isinstance(event_id, str) else ""
+
+
+def rejected(event_id: str, code: Code, detail: str) -> EventResult:
+    """An event that is not recorded."""
+    return EventResult(event_id, FactStatus.REJECTED, code, detail)
+
+
+def fact_of(
+    services: Services,
+    source: SourceRef,
+    event: StockEvent,
+    items: dict[str, ItemRef],
+    latest: datetime,
+) -> Fact | EventResult:
+    """The event with the ledger's numbers, or why it is rejected."""
+    kind = Kind(event.type)
+    if fault := quantity_fault(kind, event.quantity):
+        return rejected(event.event_id, Code.VALIDATION_FAILED, f"/quantity: {fault}")
+    if event.occurred_at > latest:
+        detail = "/occurred_at: It lies in the future; check the sender's clock and time zone."
+        return rejected(event.event_id, Code.VALIDATION_FAILED, detail)
+    if (item := items.get(event.sku)) is None:
+        detail = f"There is no item {event.sku!r}: PUT it under /v1/items first."
+        return rejected(event.event_id, Code.UNKNOWN_SKU, detail)
+    location = services.reference.locations.get(event.location)
+    if location is None:
+        detail = f"There is no location {event.location!r}: PUT it under /v1/locations first."
+        return rejected(event.event_id, Code.UNKNOWN_LOCATION, detail)
+    if source.location_ids is not None and location.location_id not in source.location_ids:
+        detail = f"The source {source.source!r} may not write {event.location!r}."
+        return rejected(event.event_id, Code.FORBIDDEN, detail)
+    return Fact(
+        source.source_id,
+        source.source,
+        event.event_id,
+        kind,
+        item.item_id,
+        location.location_id,
+        event.quantity,
+        event.occurred_at.astimezone(UTC),
+        event.reason,
+        event.reference,
+    )

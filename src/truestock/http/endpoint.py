@@ -1,0 +1,296 @@
+"""One way in for every endpoint: who calls, may they, what do they say, once; then one flow.
+
+1. The key is looked up and its scope checked, before anything of the request is read.
+2. The body and the query are decoded into their Structs; what does not fit is pointed at.
+3. The handler calls one flow, and what comes back is encoded.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar import Litestar, asgi
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import Receive, Send
+from litestar.types import Scope as ASGIScope
+
+from truestock.flows.idempotency import once
+from truestock.flows.services import Services
+from truestock.http.exchange import Exchange, Streamed
+from truestock.http.problems import JSON, RefusedError, fault, invalid, refused
+from truestock.ledger.commands import Answer, Token, encode, refusal_answer
+from truestock.model.caller import Caller, Scope
+from truestock.model.refusal import Code, FieldError, Refusal
+
+T = TypeVar("T")
+
+MAX_KEY_LENGTH = 255
+
+
+class Doc(msgspec.Struct, frozen=True, kw_only=True):
+    """What the OpenAPI document says of an endpoint."""
+
+    method: str
+    path: str
+    name: str
+    text: str
+    scope: Scope | None
+    body: Any = None
+    query: Any = None
+    answer: Any = None
+    status: int = 200
+    refuses: tuple[Code, ...] = ()
+    media_types: tuple[str, ...] = (JSON,)
+
+
+class Call(msgspec.Struct):
+    """One request, as its handler sees it."""
+
+    exchange: Exchange
+    services: Services
+    caller: Caller
+    body: Any = None
+    query: Any = None
+    raw: bytes = b""
+
+    def path(self, name: str) -> str:
+        """A part of the path."""
+        return str(self.exchange.path_params[name])
+
+    @property
+    def token(self) -> Token | None:
+        """The request's Idempotency-Key, if it has one."""
+        header = self.exchange.header(b"idempotency-key")
+        if header is None:
+            return None
+        exchange = self.exchange
+        what = hashlib.blake2b(f"{exchange.method} {exchange.path}\n".encode(), digest_size=16)
+        what.update(exchange.query_string + b"\n")
+        what.update(self.raw)
+        return Token(self.caller.key_id, bare_key(header), what.digest())
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A handler with what it takes to reach it."""
+
+    doc: Doc
+    run: Callable[[Exchange, Services], Awaitable[Answer | Streamed]]
+
+
+def endpoint(
+    method: str,
+    path: str,
+    scope: Scope | None,
+    *,
+    body: Any = None,
+    query: Any = None,
+    answer: Any = None,
+    status: int = 200,
+    refuses: tuple[Code, ...] = (),
+    ledger: bool = False,
+    streams_body: bool = False,
+    media_types: tuple[str, ...] = (JSON,),
+) -> Callable[[Handler], Endpoint]:
+    """Make a handler an endpoint of the contract.
+
+    ledger: the handler's flow takes the Idempotency-Key through the ledger's door itself.
+    streams_body: the handler reads the body, and the key, itself.
+    A handler answers with an Answer, a Refusal, a Streamed, or a Struct to encode.
+    """
+    decode_body = msgspec.json.Decoder(body).decode if body is not None else None
+    guarded_once = method == "POST" and not ledger and not streams_body
+
+    def decorate(handler: Handler) -> Endpoint:
+        async def run(exchange: Exchange, services: Services) -> Answer | Streamed:
+            call = Call(exchange, services, await caller_of(exchange, services, scope))
+            if query is not None:
+                call.query = read_query(exchange.query_string, query)
+            if decode_body is not None:
+                call.body = await read_body(call, decode_body)
+            elif method == "POST" and not streams_body:
+                call.raw = await exchange.body()
+            if guarded_once and (token := call.token) is not None:
+                return await once(services, token, lambda: answered(handler, call, status))
+            outcome = await handler(call)
+            return outcome if isinstance(outcome, Streamed) else as_answer(outcome, status)
+
+        doc = Doc(
+            method=method,
+            path=path,
+            name=handler.__name__,
+            text=handler.__doc__ or "",
+            scope=scope,
+            body=body,
+            query=query,
+            answer=answer,
+            status=status,
+            refuses=refuses,
+            media_types=media_types,
+        )
+        return Endpoint(doc, run)
+
+    return decorate
+
+
+def routes(endpoints: Iterable[Endpoint]) -> list[ASGIRouteHandler]:
+    """The endpoints as the framework's routes, one a path."""
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for each in endpoints:
+        by_path.setdefault(each.doc.path, {})[each.doc.method] = each
+    return [route_for(path, methods) for path, methods in by_path.items()]
+
+
+def let_paths_have_parts(app: Litestar) -> None:
+    """Let the framework's plain ASGI routes have path parameters.
+
+    Litestar 2 keeps those of an ASGI route under "asgi", but looks them up by the request's method.
+    """
+    nodes = [app.asgi_router.root_route_map_node]
+    while nodes:
+        node = nodes.pop()
+        nodes.extend(node.children.values())
+        if (parts := node.path_parameters.get("asgi")) is not None:
+            node.path_parameters = defaultdict(lambda parts=parts: parts, node.path_parameters)
+
+
+def route_for(path: str, methods: dict[str, Endpoint]) -> ASGIRouteHandler:
+    """One path's route: the endpoint by method, refusals and faults as problems."""
+    if "GET" in methods:
+        methods = methods | {"HEAD": methods["GET"]}
+    allow = ", ".join(sorted(methods))
+
+    async def serve(scope: ASGIScope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send)
+        found = methods.get(exchange.method)
+        if found is None:
+            detail = f"{exchange.method} does not fit {exchange.path}, which takes {allow}."
+            answer = refusal_answer(Refusal(Code.METHOD_NOT_ALLOWED, detail))
+            await exchange.reply(msgspec.structs.replace(answer, allow=allow))
+            return
+        outcome: Answer | Streamed
+        try:
+            outcome = await found.run(exchange, exchange.scope["litestar_app"].state["services"])
+        except RefusedError as error:
+            outcome = refusal_answer(error.refusal)
+        except ConnectionAbortedError:
+            return
+        except Exception as error:
+            outcome = refusal_answer(fault(exchange.method, exchange.path, error))
+        if isinstance(outcome, Streamed):
+            await exchange.stream(outcome)
+        else:
+            await exchange.reply(outcome)
+
+    return asgi(path.replace("}", ":str}"), copy_scope=False)(serve)
+
+
+async def answered(handler: Handler, call: Call, status: int) -> Answer:
+    """What the handler says, encoded."""
+    return as_answer(await handler(call), status)
+
+
+def as_answer(outcome: Any, status: int) -> Answer:
+    """What a handler says as an answer: refusals keep their own status."""
+    if isinstance(outcome, Answer):
+        return outcome
+    if isinstance(outcome, Refusal):
+        return refusal_answer(outcome)
+    return Answer(status, encode(outcome))
+
+
+# Who ----------------------------------------------------------------------
+
+
+async def caller_of(exchange: Exchange, services: Services, scope: Scope | None) -> Caller:
+    """The caller, who must have the scope; raises 401 and 403."""
+    if scope is None:
+        return ANYBODY
+    kind, _, key = (exchange.header(b"authorization") or "").partition(" ")
+    if kind.lower() != "bearer" or not key:
+        raise refused(Code.UNAUTHENTICATED, "Send the header `Authorization: Bearer <api key>`.")
+    caller = await services.reference.caller(key.strip())
+    if caller is None:
+        raise refused(Code.UNAUTHENTICATED, "The API key is not known, revoked or has run out.")
+    if not caller.may(scope):
+        raise refused(Code.FORBIDDEN, f"The API key lacks the scope {scope}.")
+    return caller
+
+
+ANYBODY = Caller("anybody", "anybody", frozenset())
+
+
+def bare_key(header: str) -> str:
+    """An Idempotency-Key without its quotes (a structured-field string has them)."""
+    key = header.strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not key or len(key) > MAX_KEY_LENGTH or not key.isprintable():
+        raise refused(
+            Code.VALIDATION_FAILED,
+            f"An Idempotency-Key has 1 to {MAX_KEY_LENGTH} printable characters.",
+        )
+    return key
+
+
+# What ---------------------------------------------------------------------
+
+
+async def read_body(call: Call, decode: Callable[[bytes], T]) -> T:
+    """The body as its Struct; raises 413, 415, and 400 with a pointer."""
+    given = call.exchange.header(b"content-type")
+    if given is not None and given != JSON:
+        media_type = given.partition(";")[0].strip().lower()
+        if media_type not in (JSON, "") and not media_type.endswith("+json"):
+            detail = f"Send application/json instead of {media_type}."
+            raise refused(Code.UNSUPPORTED_MEDIA_TYPE, detail)
+    call.raw = await call.exchange.body()
+    try:
+        return decode(call.raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise invalid(error) from error
+
+
+def read_query(raw: bytes, struct: type[T]) -> T:
+    """The query string as its Struct; lists are repeated or comma-separated.
+
+    Raises 400 with a pointer to the parameter.
+    """
+    try:
+        pairs = parse_qsl(raw.decode("utf-8", "strict"), keep_blank_values=True, errors="strict")
+        given: dict[str, Any] = {}
+        lists = list_fields(struct)
+        for name, value in pairs:
+            if name in lists:
+                given.setdefault(name, []).extend(part for part in value.split(",") if part)
+            elif name in given:
+                raise msgspec.ValidationError(f"Given twice - at `$.{name}`")
+            else:
+                given[name] = value
+        return msgspec.convert(given, struct, strict=False)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, msgspec.ValidationError):
+            raise invalid(error) from error
+        detail = "The query string is not percent-encoded UTF-8."
+        raise refused(Code.VALIDATION_FAILED, detail) from error
+
+
+def list_fields(struct: Any) -> frozenset[str]:
+    """The names of a query Struct's fields that take lists."""
+    if struct not in _LIST_FIELDS:
+        fields = msgspec.structs.fields(struct)
+        _LIST_FIELDS[struct] = frozenset(f.name for f in fields if "list[" in str(f.type))
+    return _LIST_FIELDS[struct]
+
+
+_LIST_FIELDS: dict[Any, frozenset[str]] = {}
+
+
+def pointed(pointer: str, code: Code, detail: str) -> Refusal:
+    """A refusal about one field or parameter."""
+    return Refusal(code, detail, errors=(FieldError(pointer, code, detail),))
