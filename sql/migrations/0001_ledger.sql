@@ -202,13 +202,16 @@ CREATE INDEX facts_level ON facts (item_id, location_id, occurred_at);
 CREATE INDEX facts_reference ON facts (reference) WHERE reference IS NOT NULL;
 
 -- A snapshot's rows that only confirmed what the ledger had: counts without a movement,
--- kept together by location instead of one updated level each.
+-- kept together by location instead of one updated level each. A row says which items it spans,
+-- so that whoever looks for some need not unpack the others.
 CREATE TABLE confirmed_counts (
     location_id integer NOT NULL,
     as_of       timestamptz NOT NULL,
     import_id   bigint NOT NULL,
     counted_by  text NOT NULL,
     with_unavailable boolean NOT NULL,
+    first_item_id integer NOT NULL,
+    last_item_id integer NOT NULL,
     item_ids    integer[] NOT NULL,
     quantities  bigint[] NOT NULL,
     recorded_at timestamptz NOT NULL

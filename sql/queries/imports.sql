@@ -127,7 +127,8 @@ FROM (
 WITH newer AS MATERIALIZED (
     SELECT unnest(c.item_ids) AS item_id, c.location_id, c.with_unavailable
     FROM confirmed_counts c
-    WHERE c.location_id = ANY (:location_ids::int[]) AND c.as_of >= :as_of::timestamptz
+    WHERE c.location_id IN (SELECT unnest(:location_ids::int[])) AND c.as_of >= :as_of::timestamptz
+      AND c.last_item_id >= :first_item_id::int AND c.first_item_id <= :last_item_id::int
       AND (c.as_of, c.counted_by) > (:as_of::timestamptz, :counted_by::text)
 ), decided AS MATERIALIZED (
     SELECT d.*,
@@ -156,6 +157,7 @@ WITH newer AS MATERIALIZED (
                         :safety_stocks::int[], :unavailables::bigint[], :stated::boolean[])
                  AS r (item_id, location_id, counted, safety_stock, unavailable, stated)
             LEFT JOIN levels l ON l.item_id = r.item_id AND l.location_id = r.location_id
+            OFFSET 0
         ) AS c
         CROSS JOIN LATERAL (
             SELECT CASE WHEN c.unavailable IS NOT NULL THEN
@@ -165,6 +167,7 @@ WITH newer AS MATERIALIZED (
                     SELECT item_id, location_id FROM newer WHERE with_unavailable)
             END AS newest_unavailable
         ) AS u
+        OFFSET 0
     ) AS d
 ), figures AS MATERIALIZED (
     SELECT d.*, greatest(seq, unavailable_seq) AS version,
@@ -215,9 +218,9 @@ WITH newer AS MATERIALIZED (
     FROM figures WHERE unavailable_seq IS NOT NULL
 ), confirmed AS (
     INSERT INTO confirmed_counts (location_id, as_of, import_id, counted_by, with_unavailable,
-                                  item_ids, quantities, recorded_at)
+                                  first_item_id, last_item_id, item_ids, quantities, recorded_at)
     SELECT location_id, :as_of, :import_id::bigint, :counted_by, unavailable IS NOT NULL,
-           array_agg(item_id), array_agg(counted), statement_timestamp()
+           min(item_id), max(item_id), array_agg(item_id), array_agg(counted), statement_timestamp()
     FROM decided WHERE unchanged
     GROUP BY location_id, unavailable IS NOT NULL
 ), told AS (

@@ -50,8 +50,9 @@ class Cache:
     def __init__(self) -> None:
         self._items: OrderedDict[int, CachedItem] = OrderedDict()
         self._levels = 0
-        # Changes that arrive while an item is being read from elsewhere, to be merged after.
-        self._meanwhile: dict[int, list[Figures]] = {}
+        # Changes that arrive while an item is being read from elsewhere, to be merged after;
+        # None once the item was dropped meanwhile, so that what was read must not be kept.
+        self._meanwhile: dict[int, list[Figures] | None] = {}
 
     def get(self, item_id: int) -> CachedItem | None:
         """The item, if it is kept."""
@@ -78,8 +79,11 @@ class Cache:
     def put(self, item_id: int, levels: dict[int, Figures]) -> CachedItem:
         """Keep an item that was read, with what changed meanwhile."""
         item = CachedItem(levels)
-        item.merge(self._meanwhile.pop(item_id, ()))
-        self.drop(item_id)
+        changed = self._meanwhile.pop(item_id, None)
+        if changed is None:
+            return item
+        item.merge(changed)
+        self._let_go(item_id)
         self._items[item_id] = item
         self._levels += len(item.levels)
         while self._levels > MAX_CACHED_LEVELS and len(self._items) > 1:
@@ -92,8 +96,14 @@ class Cache:
         for item_id in item_ids:
             self._meanwhile.pop(item_id, None)
 
-    def drop(self, item_id: int) -> None:
-        """Let go of an item."""
+    def drop(self, item_ids: Iterable[int]) -> None:
+        """Let go of items that changed in a way that nobody says in full."""
+        for item_id in item_ids:
+            self._let_go(item_id)
+            if item_id in self._meanwhile:
+                self._meanwhile[item_id] = None
+
+    def _let_go(self, item_id: int) -> None:
         if (item := self._items.pop(item_id, None)) is not None:
             self._levels -= len(item.levels)
 
@@ -101,3 +111,4 @@ class Cache:
         """Let go of everything: nobody can vouch for it."""
         self._items.clear()
         self._levels = 0
+        self._meanwhile = dict.fromkeys(self._meanwhile)

@@ -27,6 +27,9 @@ KEPT_SECONDS = 3600
 HEARTBEAT_SECONDS = 0.5
 SILENCE_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
+# How long a dropped item is not filled, and so how old what fills it may be at most.
+DROPPED_MS = 3_000
+MAX_FILL_SECONDS = 2.0
 # Commits that wait to be published; beyond, the oldest are left to the relay.
 MAX_WAITING = 256
 MAX_PER_CALL = 32
@@ -56,21 +59,35 @@ end
 return #newer
 """
 )
+# An item that was dropped a moment ago is not filled: who fills it may have read before.
 FILL = (
     SET_IF_NEWER
     + """
-take(ARGV[1])
-for i = 2, #ARGV do
+for i = 1, #ARGV, 2 do
     local key = 'truestock:{' .. ARGV[i] .. '}:levels'
-    redis.call('HSET', key, 'all', '1')
-    redis.call('EXPIRE', key, KEPT)
+    if redis.call('EXISTS', 'truestock:{' .. ARGV[i] .. '}:dropped') == 0 then
+        take(ARGV[i + 1])
+        redis.call('HSET', key, 'all', '1')
+        redis.call('EXPIRE', key, KEPT)
+    end
 end
 return #newer
 """.replace("KEPT", str(KEPT_SECONDS))
 )
+DROP = """
+local items = cjson.decode(ARGV[2])
+for _, item in ipairs(items) do
+    local name = string.format('truestock:{%.0f}', item)
+    redis.call('DEL', name .. ':levels')
+    redis.call('SET', name .. ':dropped', '1', 'PX', DROPPED)
+end
+redis.call('PUBLISH', KEYS[1], ARGV[1] .. ARGV[2])
+return #items
+""".replace("DROPPED", str(DROPPED_MS))
 
 decode_level = msgspec.json.Decoder(Figures).decode
 decode_levels = msgspec.json.Decoder(list[Figures]).decode
+decode_items = msgspec.json.Decoder(list[int]).decode
 
 
 class Projection:
@@ -80,6 +97,7 @@ class Projection:
         self,
         redis_url: str,
         on_change: Callable[[Iterable[Figures]], None],
+        on_drop: Callable[[Iterable[int]], None],
         on_doubt: Callable[[], None],
     ) -> None:
         self._client = redis.asyncio.from_url(
@@ -90,7 +108,9 @@ class Projection:
         )
         self._publish = self._client.register_script(PUBLISH)
         self._fill = self._client.register_script(FILL)
+        self._drop = self._client.register_script(DROP)
         self._on_change = on_change
+        self._on_drop = on_drop
         self._on_doubt = on_doubt
         self._me = uuid.uuid4().bytes
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
@@ -150,11 +170,22 @@ class Projection:
             if b"all" in fields
         }
 
-    async def fill(self, items: dict[int, dict[int, Figures]]) -> None:
-        """Keep items that were read from PostgreSQL, unless newer levels are there."""
-        packed = pack_figures([f for levels in items.values() for f in levels.values()])
+    async def drop(self, item_ids: Sequence[int]) -> None:
+        """Let go of items, here and in every process. Raises RedisError."""
+        await self._drop(keys=[CHANNEL], args=[bytes(16), msgspec.json.encode(item_ids)])
+
+    async def fill(self, items: dict[int, dict[int, Figures]], read_at: float) -> None:
+        """Keep items that were read from PostgreSQL, unless newer levels are there.
+
+        read_at: when they began to be read, by the monotonic clock.
+        """
+        if time.monotonic() - read_at > MAX_FILL_SECONDS:
+            return
+        args: list[int | bytes] = []
+        for item_id, levels in items.items():
+            args += (item_id, pack_figures(list(levels.values())))
         try:
-            await self._fill(args=[packed, *items])
+            await self._fill(args=args)
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("projection_unwritable", error=describe(error))
 
@@ -208,7 +239,10 @@ class Projection:
                 self._subscribed = True
             self._heard_at = time.monotonic()
         elif body:
-            self._on_change(decode_levels(body))
+            if body.startswith(b"[["):
+                self._on_change(decode_levels(body))
+            else:
+                self._on_drop(decode_items(body))
         return sender == self._me
 
 

@@ -22,7 +22,9 @@ class Availability:
     def __init__(self, settings: Settings, pool: Pool) -> None:
         self._pool = pool
         self._cache = Cache()
-        self.projection = Projection(settings.redis_url, self._cache.apply, self._cache.clear)
+        self.projection = Projection(
+            settings.redis_url, self._cache.apply, self._cache.drop, self._cache.clear
+        )
 
     async def open(self) -> None:
         """Connect to Redis in the background."""
@@ -36,6 +38,10 @@ class Availability:
         """The ledger committed: this process sees it at once, the others in a moment."""
         self._cache.apply(figures)
         self.projection.send(packed)
+
+    def imported(self, item_ids: list[int]) -> None:
+        """A snapshot changed these items: gone here at once, elsewhere when the relay says so."""
+        self._cache.drop(item_ids)
 
     def ready(self, item_id: int, now: int) -> CachedItem | None:
         """The item, if this process can vouch for what it keeps of it (now: Unix µs)."""
@@ -85,8 +91,9 @@ class Availability:
         READS.labels("redis").inc(len(projected))
         if rest := [item_id for item_id in item_ids if item_id not in projected]:
             READS.labels("postgresql").inc(len(rest))
+            read_at = time.monotonic()
             read = await self._from_postgresql(rest)
-            await self.projection.fill(read)
+            await self.projection.fill(read, read_at)
             projected.update(read)
         if not self.projection.trusted:
             return {item_id: CachedItem(levels) for item_id, levels in projected.items()}

@@ -4,17 +4,22 @@ Each process publishes its own commits at once; the relay brings what a crash be
 publish left out. What is old news in Redis is passed over there, so repeating costs little.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import msgspec
 import structlog
 from redis.exceptions import RedisError
 
 from truestock.config import IDEMPOTENCY_HOURS
 from truestock.db import SQL
 from truestock.flows.services import Services
+from truestock.model.decision import Event
 from truestock.telemetry import RELAYED, describe
 
 log = structlog.get_logger()
+decode_events = msgspec.json.Decoder(list[Event]).decode
 
 PROJECTION = "projection"
 MAX_ROWS = 256
@@ -36,6 +41,8 @@ async def relay(services: Services) -> int:
         try:
             if packed:
                 await services.availability.projection.relay(packed)
+            if items := dropped_items(rows):
+                await services.availability.projection.drop(items)
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("relay_waits", error=describe(error))
             break
@@ -46,6 +53,17 @@ async def relay(services: Services) -> int:
             break
     RELAYED.inc(passed)
     return passed
+
+
+def dropped_items(rows: Sequence[Any]) -> list[int]:
+    """Items that imports changed; an import says which, not how."""
+    items: set[int] = set()
+    for row in rows:
+        if row["events"] is not None and b"levels.changed" in row["events"]:
+            for event in decode_events(row["events"]):
+                if event.type == "levels.changed":
+                    items.update(event.data["item_ids"])
+    return sorted(items)
 
 
 async def tidy(services: Services) -> int:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from functools import partial
+from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -171,8 +172,8 @@ def resolve(
     """Rows with the ledger's numbers; rows that name what nobody knows become faults."""
     rows = len(part.skus)
     item_ids = np.fromiter(map(names.items.__getitem__, part.skus), np.int32, rows)
-    at = names.locations
-    location_ids = np.fromiter((at.get(name, UNKNOWN) for name in part.locations), np.int32, rows)
+    found = map(names.locations.get, part.locations, repeat(UNKNOWN))
+    location_ids = np.fromiter(found, np.int32, rows)
     counts = Counts(
         item_ids,
         location_ids,

@@ -8,6 +8,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -156,7 +157,7 @@ def let_paths_have_parts(app: Litestar) -> None:
         node = nodes.pop()
         nodes.extend(node.children.values())
         if (parts := node.path_parameters.get("asgi")) is not None:
-            node.path_parameters = defaultdict(lambda parts=parts: parts, node.path_parameters)
+            node.path_parameters = defaultdict(partial(tuple, parts), node.path_parameters)
 
 
 def route_for(path: str, methods: dict[str, Endpoint]) -> ASGIRouteHandler:

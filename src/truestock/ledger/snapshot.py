@@ -124,6 +124,8 @@ async def apply_chunk(
         SQL["apply_counts"],
         location_ids,
         snapshot.as_of,
+        item_ids[0],
+        item_ids[-1],
         snapshot.counted_by,
         item_ids,
         chunk.on_hand.tolist(),
