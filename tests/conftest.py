@@ -9,7 +9,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -66,7 +66,7 @@ def template(servers: Servers) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def make_database(servers: Servers, template: str) -> Callable[[], Iterator[str]]:
+def make_database(servers: Servers, template: str) -> Callable[[], AbstractContextManager[str]]:
     """A fresh migrated database as a context manager, for what outlives or repeats in a test."""
     # Copying files beats writing pages to the log: a migrated database is small but many.
     how = f"TEMPLATE {template} STRATEGY file_copy"
@@ -74,7 +74,7 @@ def make_database(servers: Servers, template: str) -> Callable[[], Iterator[str]
 
 
 @pytest.fixture
-def database_url(make_database: Callable[[], Iterator[str]]) -> Iterator[str]:
+def database_url(make_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """A fresh migrated database."""
     with make_database() as url:
         yield url

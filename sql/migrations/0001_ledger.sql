@@ -92,6 +92,9 @@ CREATE TABLE api_keys (
     CONSTRAINT api_keys_key_hash_key UNIQUE (key_hash)
 );
 
+-- Processes ask for the items that changed since they last looked.
+CREATE INDEX items_updated ON items (updated_at);
+
 -- Every process keeps reference data in memory and listens for what changes. Statement-level, and
 -- never on a hot table: NOTIFY takes a lock at commit.
 CREATE FUNCTION announce_reference() RETURNS trigger LANGUAGE plpgsql AS $$

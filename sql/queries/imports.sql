@@ -98,14 +98,14 @@ FROM unnest(:row_nos::bigint[], :codes::text[], :details::text[], :lines::text[]
 UPDATE imports SET rows_read = :rows_read, rows_rejected = :rows_rejected
 WHERE import_id = :import_id;
 
--- name: set_up_lane#
+-- name: set_up_lane
 -- A chunk's arrays look small to the planner and its tables may have been empty when it planned:
 -- keys found through the index one by one are right at every size. The chunk fits into work_mem.
-SET plan_cache_mode = force_generic_plan;
-SET enable_seqscan = off;
-SET enable_hashjoin = off;
-SET enable_mergejoin = off;
-SET work_mem = '32MB';
+SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
+       set_config('enable_seqscan', 'off', false),
+       set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false),
+       set_config('work_mem', '32MB', false);
 
 -- name: lock_counted_levels$
 -- In the one lock order; what is decided is read by the next statement, behind the locks.

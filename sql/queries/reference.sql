@@ -20,6 +20,11 @@ SELECT item_id, sku, category, status FROM items WHERE sku = ANY (:skus::text[])
 -- Items by the ledger's own number.
 SELECT item_id, sku, category, status FROM items WHERE item_id = ANY (:item_ids::int[]);
 
+-- name: list_changed_items
+-- What changed since an instant; at the start everything, up to what a process keeps.
+SELECT item_id, sku, category, status FROM items
+WHERE updated_at >= :since ORDER BY updated_at DESC LIMIT :limit;
+
 -- name: put_items
 -- Insert or replace; an unchanged item is left alone, so that nobody is told of it.
 WITH asked AS (

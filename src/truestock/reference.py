@@ -1,14 +1,15 @@
 """Reference data in memory: items by sku, all locations, groups, buffers and API keys.
 
 PostgreSQL tells every process what changed (a trigger and LISTEN); a process that lost that
-connection reads everything anew when it is back, and at the latest every RELOAD_SECONDS.
+connection reads everything anew when it is back. Items are never deleted and keep their numbers,
+so those that are kept are only brought up to date.
 """
 
 import asyncio
 import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -24,7 +25,9 @@ from truestock.telemetry import describe
 
 log = structlog.get_logger()
 
-RELOAD_SECONDS = 30.0
+CHECK_SECONDS = 5.0
+ITEM_OVERLAP = timedelta(minutes=2)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 RECONNECT_SECONDS = 0.2
 MAX_CACHED_KEYS = 10_000
 
@@ -54,6 +57,7 @@ class Reference:
         self._changed: asyncio.Queue[str] = asyncio.Queue()
         self._item_cache: dict[str, ItemRef] = {}
         self._item_names: dict[int, ItemRef] = {}
+        self._items_read_at = LONG_AGO
         self._callers: dict[bytes, Caller | None] = {}
         self.locations: dict[str, LocationRef] = {}
         self.locations_by_id: dict[int, LocationRef] = {}
@@ -138,8 +142,7 @@ class Reference:
         """Read anew what the named tables hold (none named: all)."""
         everything = not tables
         if everything or "items" in tables:
-            self._item_cache.clear()
-            self._item_names.clear()
+            await self._bring_items_up_to_date()
         if everything or "api_keys" in tables:
             self._callers.clear()
         if everything or "locations" in tables:
@@ -152,6 +155,14 @@ class Reference:
                 decode_rules(await self._pool.fetchval(SQL["read_buffer_rules"]))
             )
         self.generation += 1
+
+    async def _bring_items_up_to_date(self) -> None:
+        # Looking back a little covers transactions that began before others were read.
+        since = self._items_read_at - ITEM_OVERLAP
+        self._items_read_at = datetime.now(UTC)
+        rows = await self._pool.fetch(SQL["list_changed_items"], since, MAX_CACHED_ITEMS)
+        for item in rows_as(ItemRef, rows):
+            self._remember(item)
 
     def _set_locations(self, rows: Sequence[Any]) -> None:
         refs = []
@@ -187,20 +198,25 @@ class Reference:
 
     async def _follow(self) -> None:
         while True:
-            tables: set[str] = set()
+            tables = await self._next_changes()
             try:
-                async with asyncio.timeout(RELOAD_SECONDS):
-                    tables.add(await self._changed.get())
-            except TimeoutError:
-                pass
-            while not self._changed.empty():
-                tables.add(self._changed.get_nowait())
-            try:
-                if "lost" in tables or self._listener is None or self._listener.is_closed():
+                if self._listener is None or self._listener.is_closed():
                     await self._listen()
-                    tables.clear()
-                await self.reload(sorted(tables))
+                    await self.reload()
+                elif tables:
+                    await self.reload(sorted(tables))
             except Exception as error:
                 log.warning("reference_unreachable", error=describe(error))
-                self._changed.put_nowait("lost")
+                if self._listener is not None:
+                    self._listener.terminate()
                 await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _next_changes(self) -> set[str]:
+        """The tables that changed, as soon as one did; {} now and then to look after the line."""
+        tables: set[str] = set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_SECONDS):
+                tables.add(await self._changed.get())
+        while not self._changed.empty():
+            tables.add(self._changed.get_nowait())
+        return tables

@@ -72,7 +72,7 @@ def _keep(house: House, server: Server, started: Future[None], stopping: threadi
 
 
 def _live(house: House, server: Server, started: Future[None], stopping: threading.Event) -> None:
-    """Run a server until it dies or is to stop."""
+    """Run a server until it dies or is to stop, and see its last process off."""
     with exclusive(house.lock_of(server.name), _LEFTOVERS) as lock:
         process = server.start(lock)
     try:
@@ -92,6 +92,8 @@ def _live(house: House, server: Server, started: Future[None], stopping: threadi
             log.warning("embedded_server_died", server=server.name, status=process.returncode)
     finally:
         stop(process, *server.stops)
+        with exclusive(house.lock_of(server.name), _LEFTOVERS):
+            pass
 
 
 def _over(process: subprocess.Popen[bytes], stopping: threading.Event) -> bool:
