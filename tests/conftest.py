@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
-from tests.seeding import assert_no_drift
+from tests.seeding import Shop, assert_no_drift, seed_shop
 
 from truestock import db
 from truestock.db import Connection, Pool
@@ -124,6 +124,12 @@ async def open_ledger(database_url: str) -> AsyncIterator[OpenLedger]:
 async def ledger(open_ledger: OpenLedger) -> Ledger:
     """An open Ledger whose books are proven at the end."""
     return await open_ledger()
+
+
+@pytest.fixture
+async def shop(connection: Connection) -> Shop:
+    """Items, locations and sources, and no stock yet."""
+    return await seed_shop(connection)
 
 
 @pytest.fixture

@@ -172,6 +172,14 @@ async def figures(connection: Connection, shop: Shop, sku: str, location: str) -
     return dict(row) if row else {}
 
 
+async def status_of(connection: Connection, reservation_id: str) -> str | None:
+    """A reservation's stored status."""
+    status: str | None = await connection.fetchval(
+        "SELECT status FROM reservations WHERE reservation_id = $1", reservation_id
+    )
+    return status
+
+
 class Clock:
     """A clock that only tests move: give it to a Ledger, and every batch is at its instant."""
 
