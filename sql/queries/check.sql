@@ -40,6 +40,8 @@ WITH slice AS (
         ('claims', CASE WHEN bucket IN ('held', 'allocated') THEN coalesce(claimed.total, 0) END)
     ) AS k (kind, expected)
     WHERE k.expected <> coalesce(figure, 0)
+    ORDER BY item_id, location_id, bucket, k.kind
+    LIMIT :drifts::bigint
 ), counts AS (
     SELECT (SELECT last_item FROM slice) AS last_item,
            (SELECT count(*) / 4 FROM figures) AS levels,
@@ -51,8 +53,7 @@ FROM counts
 LEFT JOIN drifts d ON true
 LEFT JOIN items i USING (item_id)
 LEFT JOIN locations p USING (location_id)
-ORDER BY d.item_id, d.location_id, d.bucket, d.kind
-LIMIT :drifts::bigint;
+ORDER BY d.item_id, d.location_id, d.bucket, d.kind;
 
 -- name: check_holds
 -- Each open hold against its claims: as many units of each sku at each location as its lines

@@ -3,11 +3,8 @@
 import secrets
 import time
 
-ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-
 
 def new_id(prefix: str) -> str:
-    """A prefix, then 48 bits of milliseconds and 82 random bits, in Crockford's base 32."""
-    number = (time.time_ns() // 1_000_000) << 82 | secrets.randbits(82)
-    digits = [ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)]
-    return f"{prefix}_{''.join(digits)}"
+    """A prefix, then 48 bits of milliseconds and 80 random bits, as 32 hexadecimal digits."""
+    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return f"{prefix}_{number:032x}"

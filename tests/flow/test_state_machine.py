@@ -277,7 +277,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if isinstance(command, Record):
             return command
         holds = self.oracle.holds
-        names = sorted(reversed(holds), key=lambda name: holds[name].status != "held")
+        names = sorted(holds, key=lambda name: holds[name].status != "held")
         number = int(command.document_id)
         name = names[number % len(names)] if names and number < 9 else f"nobody {self.sent}"
         return msgspec.structs.replace(command, document_id=name)

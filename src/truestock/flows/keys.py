@@ -1,5 +1,6 @@
 """API keys: made, listed and revoked. Only a hash of a key is kept."""
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -7,13 +8,13 @@ from datetime import UTC, datetime
 
 from truestock.db import SQL, Pool, rows_as
 from truestock.flows.services import Services
-from truestock.ids import ALPHABET, new_id
+from truestock.ids import new_id
 from truestock.ledger.commands import Token
 from truestock.model.caller import Scope
 from truestock.model.keys import KeyInfo, KeyList, KeyRequest, NewKey, PageQuery
 from truestock.model.refusal import Code, FieldError, Refusal
 
-SECRET_CHARACTERS = 40
+SECRET_BYTES = 25
 BOOTSTRAP = "bootstrap"
 
 
@@ -73,5 +74,4 @@ def digest(key: str) -> bytes:
 
 def secret_text(seed: bytes) -> str:
     """A seed as text of 200 bits that can be typed."""
-    number = int.from_bytes(hashlib.sha512(seed).digest())
-    return "".join(ALPHABET[number >> 5 * place & 31] for place in range(SECRET_CHARACTERS))
+    return base64.b32encode(hashlib.sha512(seed).digest()[:SECRET_BYTES]).decode().lower()

@@ -117,11 +117,10 @@ class Ledger:
         pending = Pending(command, token, loop.create_future(), loop.time() + COMMAND_TIMEOUT)
         if name:
             self._in_flight.add(name)
-            pending.done.add_done_callback(lambda _: self._in_flight.discard(name))
         self._queue.append(pending)
         self._arrived.set()
-        # A caller that goes away does not take its command with it: the future stays ours.
-        return await asyncio.shield(pending.done)
+        # A caller that goes away takes only its own ear with it: the command stays queued.
+        return await pending.done
 
     async def _connect(self) -> Connection:
         return await db.connect(
@@ -162,11 +161,11 @@ class Ledger:
         except LOST_CONNECTION as error:
             log.error("ledger_unreachable", commands=len(batch), error=repr(error))
             for pending in batch:
-                resolve(pending, refusal_answer(UNREACHABLE))
+                self._resolve(pending, refusal_answer(UNREACHABLE))
         except Exception as error:
             if len(batch) == 1:
                 log.exception("ledger_command_failed", command=type(batch[0].command).__name__)
-                resolve(batch[0], error)
+                self._resolve(batch[0], error)
             else:
                 log.warning("ledger_batch_split", commands=len(batch), error=repr(error))
                 for pending in batch:
@@ -176,7 +175,7 @@ class Ledger:
             if outcome.packed is not None:
                 self._publish(outcome.levels, outcome.packed)
             for pending, answer in zip(batch, outcome.answers, strict=True):
-                resolve(pending, answer)
+                self._resolve(pending, answer)
 
     def _publish(self, levels: list[Figures], packed: bytes) -> None:
         # What is committed is answered, whatever readers make of it.
@@ -184,6 +183,17 @@ class Ledger:
             self._on_commit(levels, packed)
         except Exception:
             log.exception("ledger_on_commit_failed")
+
+    def _resolve(self, pending: Pending, answer: Answer | Exception) -> None:
+        """Tell the caller, if there is still one; the key is free for a replay."""
+        if token := pending.token:
+            self._in_flight.discard((token.key_id, token.idempotency_key))
+        if pending.done.done():
+            return
+        if isinstance(answer, Exception):
+            pending.done.set_exception(answer)
+        else:
+            pending.done.set_result(answer)
 
     async def _attempt(self, batch: list[Pending]) -> Outcome:
         """Run the batch until it commits; collisions and lost connections are tried again."""
@@ -270,13 +280,3 @@ def names_of(command: Command) -> tuple[str, ...]:
     if isinstance(command, Refuse) or (isinstance(command, Reserve) and command.fresh):
         return ()
     return (f"document:{command.document_id}",)
-
-
-def resolve(pending: Pending, answer: Answer | Exception) -> None:
-    """Tell the caller, if there is still one."""
-    if pending.done.done():
-        return
-    if isinstance(answer, Exception):
-        pending.done.set_exception(answer)
-    else:
-        pending.done.set_result(answer)
