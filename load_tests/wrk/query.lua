@@ -1,5 +1,5 @@
 -- POST /v1/availability/query: 50 skus, drawn anew for each request.
--- Arguments: how many items to draw from, every which of them exists for this load, a seed.
+-- Arguments: how many items to draw from, one in so many of those there are, a seed.
 dofile("report.lua")
 
 local skus, drawn = {}, {}
@@ -8,7 +8,7 @@ function init(args)
     local items, stride = tonumber(args[1]), tonumber(args[2])
     math.randomseed(tonumber(args[3]))
     for n = 0, items - 1 do
-        skus[n] = string.format('"SKU-%06d"', n * stride + 1)
+        skus[n] = string.format('"SKU-%06d"', n * stride + 1 + n % stride)
     end
     wrk.method = "POST"
     wrk.headers["Content-Type"] = "application/json"

@@ -1,7 +1,7 @@
 -- POST /v1/reservations: two lines of one unit, each at a location that stocks it, and a new
 -- Idempotency-Key each. The ids of the answers go to a file: each must be in the database after.
--- Arguments: how many items to draw from, every which of them, blocks of 20 locations, a seed,
--- the file.
+-- Arguments: how many items to draw from, one in so many of those there are, how many blocks of
+-- 20 locations there are, a seed, the file.
 dofile("report.lua")
 
 local items, stride, blocks, run, answers
@@ -19,7 +19,9 @@ function init(args)
     wrk.headers["Content-Type"] = "application/json"
 end
 
-local function draw(number, sku)
+local function draw(number, drawn)
+    -- One in `stride` items, but of each block of locations alike.
+    local sku = drawn * stride + 1 + drawn % stride
     return string.format(line, number, sku, sku % blocks * 20 + math.random(1, 20))
 end
 
@@ -27,7 +29,7 @@ function request()
     sent = sent + 1
     local first = math.random(0, items - 1)
     local second = (first + math.random(1, math.max(items - 1, 1))) % items
-    local body = string.format(cart, draw(1, first * stride + 1), draw(2, second * stride + 1))
+    local body = string.format(cart, draw(1, first), draw(2, second))
     wrk.headers["Idempotency-Key"] = run .. "-" .. sent
     return wrk.format(nil, nil, nil, body)
 end

@@ -294,7 +294,8 @@ CREATE TABLE reservations (
 -- The sweeper's list: the holds that are still open, by when they run out.
 CREATE INDEX reservations_open ON reservations (expires_at) WHERE status = 'held';
 
--- What a document has of a level: held until expires_at, or allocated (no expires_at).
+-- What a document has of a level: held for a reservation until expires_at, or allocated to an
+-- order (no expires_at). A reservation and an order may go by the same id.
 CREATE TABLE claims (
     document_id text NOT NULL,
     claim_no    integer NOT NULL,
@@ -303,7 +304,7 @@ CREATE TABLE claims (
     bucket      bucket NOT NULL,
     quantity    bigint NOT NULL,
     expires_at  timestamptz,
-    CONSTRAINT claims_pkey PRIMARY KEY (document_id, claim_no),
+    CONSTRAINT claims_pkey PRIMARY KEY (document_id, bucket, claim_no),
     CONSTRAINT claims_quantity_positive CHECK (quantity > 0),
     CONSTRAINT claims_held_expire CHECK ((bucket = 'held') = (expires_at IS NOT NULL)),
     CONSTRAINT claims_promised_buckets CHECK (bucket IN ('held', 'allocated'))

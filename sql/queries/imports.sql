@@ -10,20 +10,28 @@ VALUES (:source_id, :scope, :as_of, :format, :encoding, :location_ids::int[],
         :allowed_location_ids::int[], :acknowledged_seq::bigint, :nets_allocations)
 RETURNING import_id;
 
--- name: add_import_piece!
+-- name: add_import_piece$
 -- One transaction a piece: a slow upload must not hold back those who read behind the oldest one.
-WITH added AS (
+-- Answers nothing for an upload that was given up meanwhile.
+WITH asked AS MATERIALIZED (
+    SELECT import_id, pieces FROM imports
+    WHERE import_id = :import_id AND status = 'receiving' FOR NO KEY UPDATE
+), added AS (
     INSERT INTO import_pieces (import_id, piece_no, body)
-    SELECT import_id, pieces, :body::bytea FROM imports WHERE import_id = :import_id
+    SELECT import_id, pieces, :body::bytea FROM asked
 )
-UPDATE imports
-SET pieces = pieces + 1, bytes_received = bytes_received + length(:body::bytea),
+UPDATE imports i
+SET pieces = i.pieces + 1, bytes_received = i.bytes_received + length(:body::bytea),
     received_at = now()
-WHERE import_id = :import_id;
+FROM asked
+WHERE i.import_id = asked.import_id
+RETURNING i.import_id;
 
--- name: queue_import!
+-- name: queue_import$
 -- From here on the file is ours: it is run even if this process dies.
-UPDATE imports SET status = 'queued', received_at = now() WHERE import_id = :import_id;
+UPDATE imports SET status = 'queued', received_at = now()
+WHERE import_id = :import_id AND status = 'receiving'
+RETURNING import_id;
 
 -- name: fail_import!
 -- A failed import keeps its figures and its errors, but not its file.

@@ -19,7 +19,7 @@ FOR UPDATE;
 -- What the locked documents hold; read after the lock, so that nobody changes it any more.
 SELECT document_id, claim_no, item_id, location_id, bucket, quantity, expires_at
 FROM claims
-WHERE document_id = ANY (:document_ids::text[])
+WHERE document_id = ANY (:document_ids::text[]) AND bucket = 'held'
 ORDER BY document_id, claim_no;
 
 -- name: read_taken_orders
@@ -99,7 +99,8 @@ SELECT nextval('ledger_seq') AS seq FROM generate_series(1, :count::int);
 -- name: change_documents!
 -- Documents that were there get their new state, and let go of the claims that they give up.
 WITH given_up AS (
-    DELETE FROM claims WHERE document_id = ANY (:documents_without_claims::text[])
+    DELETE FROM claims
+    WHERE document_id = ANY (:documents_without_claims::text[]) AND bucket = 'held'
 )
 UPDATE reservations r
 SET status = n.status::reservation_status, lines = n.lines, expires_at = n.expires_at,

@@ -19,6 +19,8 @@ MIGRATION_LOCK = 7_203_114
 MIGRATION_WAIT_SECONDS = 60.0
 CONNECT_TIMEOUT = 10.0
 STATEMENT_TIMEOUT_MS = 30_000
+# A little longer than the server's own, so that only a server that is gone runs into it.
+COMMAND_TIMEOUT = STATEMENT_TIMEOUT_MS / 1000 + 5
 
 # One of its own, or one that a pool has lent.
 Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -75,7 +77,7 @@ async def open_pool(database_url: str, size: int) -> Pool:
         min_size=1,
         max_size=size,
         timeout=CONNECT_TIMEOUT,
-        command_timeout=STATEMENT_TIMEOUT_MS / 1000,
+        command_timeout=COMMAND_TIMEOUT,
         server_settings=SERVER_SETTINGS,
         init=set_codecs,
         reset=leave_as_it_is,
@@ -89,7 +91,10 @@ async def leave_as_it_is(_: Connection) -> None:
 async def connect(database_url: str, **settings: str) -> Connection:
     """One connection outside any pool: the writer's, a listener's or a lock's."""
     connection = await asyncpg.connect(
-        database_url, timeout=CONNECT_TIMEOUT, server_settings=SERVER_SETTINGS | settings
+        database_url,
+        timeout=CONNECT_TIMEOUT,
+        command_timeout=None if settings.get("statement_timeout") == "0" else COMMAND_TIMEOUT,
+        server_settings=SERVER_SETTINGS | settings,
     )
     await set_codecs(connection)
     return connection

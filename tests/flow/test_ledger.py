@@ -66,7 +66,6 @@ async def test_a_confirmed_hold_is_an_order_with_its_fulfilments(
     assert sorted(row["fulfilment_id"] for row in opened) == ["o-1", "o-2"]
 
 
-@pytest.mark.xfail(strict=True, reason="claims of orders and of holds share one key")
 async def test_an_order_and_another_cart_may_have_the_same_id(
     connection: Connection, ledger: Ledger, shop: Shop
 ) -> None:

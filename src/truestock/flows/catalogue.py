@@ -1,6 +1,6 @@
 """Reference data: items, locations, groups and buffers, put and read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal, TypeVar
@@ -9,6 +9,7 @@ from zoneinfo import available_timezones
 import msgspec
 
 from truestock.db import SQL
+from truestock.flows.entries import UNREADABLE, Explain, text_in
 from truestock.flows.services import Services
 from truestock.model.buffers import BufferRule
 from truestock.model.catalogue import (
@@ -22,27 +23,15 @@ from truestock.model.catalogue import (
 )
 from truestock.model.keys import PageQuery
 from truestock.model.refusal import Code, FieldError, Refusal, field_refusal
-from truestock.model.stock import Name
 
 T = TypeVar("T", ItemBody, LocationBody)
 Document = dict[str, Any]
-# How a decoding error reads to a caller: the edges' affair.
-Explain = Callable[[msgspec.MsgspecError], FieldError]
 
 
 @cache
 def time_zones() -> frozenset[str]:
     """The IANA time zones that this machine knows."""
     return frozenset(available_timezones())
-
-
-def name_fault(field: str, name: str) -> Fault | None:
-    """What is wrong with a name in the path."""
-    try:
-        msgspec.convert(name, Name)
-    except msgspec.ValidationError as error:
-        return f"/{field}", f"The name in the path cannot be used: {error}"
-    return None
 
 
 def fault_of(body: ItemBody | LocationBody) -> Fault | None:
@@ -60,7 +49,7 @@ async def put_one(services: Services, name: str, body: T) -> tuple[bool, Documen
     field = "sku" if isinstance(body, ItemBody) else "location"
     if (given := getattr(body, field)) not in (None, name):
         return field_refusal(f"/{field}", f"The path says {name!r}, the body {given!r}.")
-    if (fault := fault_of(body)) or (fault := name_fault(field, name)):
+    if fault := fault_of(body):
         return field_refusal(*fault)
     named = msgspec.structs.replace(body, **{field: name})
     created = await write(services, [named])
@@ -92,10 +81,9 @@ def check_entry(struct: type[T], field: str, raw: msgspec.Raw, explain: Explain)
     """An entry as its Struct, or why it is rejected."""
     try:
         body = msgspec.json.decode(raw, type=struct)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         wrong = explain(error)
-        named = name_in(raw, field)
-        return rejected(field, named, wrong.pointer, wrong.detail)
+        return rejected(field, text_in(raw, field), wrong.pointer, wrong.detail)
     name = getattr(body, field)
     if name is None:
         return rejected(field, None, f"/{field}", f"An entry names its {field}.")
@@ -113,16 +101,6 @@ def rejected(field: str, name: str | None, pointer: str, detail: str) -> BulkRes
         pointer=pointer,
         **{field: name},
     )
-
-
-def name_in(raw: msgspec.Raw, field: str) -> str | None:
-    """What a malformed entry calls itself, if it can be told."""
-    try:
-        entry = msgspec.json.decode(raw)
-    except msgspec.MsgspecError:
-        return None
-    name = entry.get(field) if isinstance(entry, dict) else None
-    return name if isinstance(name, str) else None
 
 
 async def write(services: Services, bodies: Sequence[ItemBody | LocationBody]) -> dict[str, bool]:

@@ -23,9 +23,9 @@ from truestock.config import (
     UPLOAD_TIMEOUT,
 )
 from truestock.db import LOST_CONNECTION, SQL, Connection, Pool
-from truestock.flows.snapshot_rows import FileFault
+from truestock.flows.snapshot_lines import FileFault
 from truestock.flows.snapshot_survey import ImportRun, Survey, survey
-from truestock.ledger.snapshot import OnChange, Snapshot, apply_lane
+from truestock.ledger.snapshot import OnChange, RunElsewhereError, Snapshot, apply_lane
 from truestock.model.facts import count_order
 
 log = structlog.get_logger()
@@ -34,6 +34,7 @@ log = structlog.get_logger()
 IMPORT_LOCK = 7_203_115
 # Seconds to wait for a connection of the pool before the import is left for later.
 LANE_TIMEOUT = 30.0
+BROKEN_OFF = "The upload broke off: send the file again."
 
 
 class PayloadTooLargeError(Exception):
@@ -85,9 +86,11 @@ class ImportStatus(msgspec.Struct, frozen=True):
 
 
 async def receive(pool: Pool, request: SnapshotRequest, body: AsyncIterator[bytes]) -> int:
-    """Keep a snapshot file, and answer its import's number. Raises PayloadTooLargeError.
+    """Keep a snapshot file, and answer its import's number.
 
     Returns once the whole file is on disk and queued; running it is for `run_waiting_imports`.
+    Raises PayloadTooLargeError, and TimeoutError where the upload was so slow that it was given
+    up; what `body` raises goes through.
     """
     import_id: int = await pool.fetchval(
         SQL["create_import"],
@@ -103,10 +106,10 @@ async def receive(pool: Pool, request: SnapshotRequest, body: AsyncIterator[byte
     )
     try:
         await keep_pieces(pool, import_id, body)
-        await pool.execute(SQL["queue_import"], import_id)
+        if await pool.fetchval(SQL["queue_import"], import_id) is None:
+            raise TimeoutError(BROKEN_OFF)
     except BaseException as error:
-        too_large = isinstance(error, PayloadTooLargeError)
-        failure = str(error) if too_large else "The upload broke off: send the file again."
+        failure = str(error) if isinstance(error, PayloadTooLargeError) else BROKEN_OFF
         # Also when the sender has gone and with it this task.
         await asyncio.shield(pool.execute(SQL["fail_import"], import_id, failure))
         raise
@@ -116,21 +119,25 @@ async def receive(pool: Pool, request: SnapshotRequest, body: AsyncIterator[byte
 async def keep_pieces(pool: Pool, import_id: int, body: AsyncIterator[bytes]) -> None:
     """Write a body in pieces of IMPORT_PIECE_BYTES as it comes."""
     received = 0
-    piece = bytearray()
+    waiting = bytearray()
     async for part in body:
         received += len(part)
         if received > MAX_IMPORT_BYTES:
             raise PayloadTooLargeError(
                 f"A snapshot file has at most {MAX_IMPORT_BYTES} bytes as sent: split it."
             )
-        piece += part
-        while len(piece) >= IMPORT_PIECE_BYTES:
-            await pool.execute(
-                SQL["add_import_piece"], bytes(piece[:IMPORT_PIECE_BYTES]), import_id
-            )
-            del piece[:IMPORT_PIECE_BYTES]
-    if piece:
-        await pool.execute(SQL["add_import_piece"], bytes(piece), import_id)
+        waiting += part
+        while len(waiting) >= IMPORT_PIECE_BYTES:
+            await keep_piece(pool, import_id, bytes(waiting[:IMPORT_PIECE_BYTES]))
+            del waiting[:IMPORT_PIECE_BYTES]
+    if waiting:
+        await keep_piece(pool, import_id, bytes(waiting))
+
+
+async def keep_piece(pool: Pool, import_id: int, piece: bytes) -> None:
+    """Write one piece. Raises TimeoutError where the upload was given up for dead meanwhile."""
+    if await pool.fetchval(SQL["add_import_piece"], import_id, piece) is None:
+        raise TimeoutError(BROKEN_OFF)
 
 
 # Running -------------------------------------------------------------------
@@ -139,9 +146,7 @@ async def keep_pieces(pool: Pool, import_id: int, body: AsyncIterator[bytes]) ->
 async def run_waiting_imports(pool: Pool, on_change: OnChange) -> int:
     """Run what is queued, and what a process that died left running; answers how many ran."""
     for row in await pool.fetch(SQL["list_abandoned_uploads"], UPLOAD_TIMEOUT):
-        await pool.execute(
-            SQL["fail_import"], row["import_id"], "The upload broke off: send the file again."
-        )
+        await pool.execute(SQL["fail_import"], row["import_id"], BROKEN_OFF)
     waiting = [row["import_id"] for row in await pool.fetch(SQL["list_waiting_imports"])]
     return sum([await run_import(pool, import_id, on_change) for import_id in waiting])
 
@@ -179,6 +184,9 @@ async def run_locked(
         await apply_lanes(pool, connection, run, surveyed, on_change)
     except FileFault as fault:
         await connection.execute(SQL["fail_import"], import_id, f"{fault} Nothing was applied.")
+    except RunElsewhereError:
+        log.warning("import_runs_elsewhere", import_id=import_id)
+        return False
     except LOST_CONNECTION:
         raise
     except Exception:

@@ -1,22 +1,23 @@
 """Stock events: each is checked by itself, then all good ones are one command to the ledger."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from truestock.config import MAX_CLOCK_AHEAD_SECONDS
 from truestock.db import SQL
+from truestock.flows.entries import UNREADABLE, Explain, text_in
 from truestock.flows.services import Services
 from truestock.ledger.commands import Answer, Token
 from truestock.model.facts import Fact, FactStatus, StockEvent, quantity_fault
 from truestock.model.place import ItemRef
 from truestock.model.record import EventResult, Record
-from truestock.model.refusal import Code, FieldError
+from truestock.model.refusal import Code
 from truestock.model.stock import Kind
 
-# How a decoding error reads to a caller: the edges' affair.
-Explain = Callable[[msgspec.MsgspecError], FieldError]
+# Before it no system of today recorded stock: such a time is a date that was never set.
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 decode_event = msgspec.json.Decoder(StockEvent).decode
 
@@ -65,17 +66,10 @@ def read_event(raw: msgspec.Raw, explain: Explain) -> StockEvent | EventResult:
     """One event as its Struct, or why it is rejected."""
     try:
         return decode_event(raw)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         wrong = explain(error)
         detail = f"{wrong.pointer or 'event'}: {wrong.detail}"
-        return rejected(event_id_in(raw), Code.VALIDATION_FAILED, detail)
-
-
-def event_id_in(raw: msgspec.Raw) -> str:
-    """What a malformed event calls itself, '' if it cannot be told."""
-    event = msgspec.json.decode(raw)
-    event_id = event.get("event_id") if isinstance(event, dict) else None
-    return event_id if isinstance(event_id, str) else ""
+        return rejected(text_in(raw, "event_id") or "", Code.VALIDATION_FAILED, detail)
 
 
 def rejected(event_id: str, code: Code, detail: str) -> EventResult:
@@ -96,6 +90,9 @@ def fact_of(
         return rejected(event.event_id, Code.VALIDATION_FAILED, f"/quantity: {fault}")
     if event.occurred_at > latest:
         detail = "/occurred_at: It lies in the future; check the sender's clock and time zone."
+        return rejected(event.event_id, Code.VALIDATION_FAILED, detail)
+    if event.occurred_at < EARLIEST:
+        detail = f"/occurred_at: It lies before {EARLIEST:%Y-%m-%d}; the date was never set."
         return rejected(event.event_id, Code.VALIDATION_FAILED, detail)
     if (item := items.get(event.sku)) is None:
         detail = f"There is no item {event.sku!r}: PUT it under /v1/items first."

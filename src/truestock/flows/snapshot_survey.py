@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from truestock.config import MAX_ERROR_LINE, MAX_IMPORT_ERRORS, MAX_IMPORT_NAMES, MAX_IMPORT_ROWS
 from truestock.db import SQL, Connection
+from truestock.flows.snapshot_lines import FileFault, Lines
 from truestock.flows.snapshot_rows import (
     NOT_GIVEN,
     Columns,
-    FileFault,
-    Lines,
     Parsed,
     RowFault,
     parse_csv,

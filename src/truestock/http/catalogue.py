@@ -47,7 +47,7 @@ class GroupBody(msgspec.Struct, forbid_unknown_fields=True):
 Rules = Annotated[list[BufferRule], Meta(max_length=1_000)]
 
 
-def explain(error: msgspec.MsgspecError) -> FieldError:
+def explain(error: Exception) -> FieldError:
     """A decoding error with its pointer."""
     return invalid(error).refusal.errors[0]
 

@@ -8,7 +8,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -29,6 +29,8 @@ from truestock.model.refusal import Code, FieldError, Refusal
 T = TypeVar("T")
 
 MAX_KEY_LENGTH = 255
+# Query strings that are kept as the Structs that they were decoded into.
+MAX_KEPT_QUERIES = 4_096
 
 
 class Doc(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,6 +259,7 @@ async def read_body(call: Call, decode: Callable[[bytes], T]) -> T:
         raise invalid(error) from error
 
 
+@lru_cache(MAX_KEPT_QUERIES)
 def read_query(raw: bytes, struct: type[T]) -> T:
     """The query string as its Struct; lists are repeated or comma-separated.
 

@@ -94,13 +94,13 @@ def fault(method: str, path: str, error: Exception) -> Refusal:
     return Refusal(Code.INTERNAL_ERROR, "The service failed: repeat with the same Idempotency-Key.")
 
 
-def invalid(error: msgspec.MsgspecError | UnicodeDecodeError) -> RefusedError:
+def invalid(error: Exception) -> RefusedError:
     """A body or query that msgspec did not take, with a pointer to the field."""
-    text = str(error)
+    text = "It is nested too deeply." if isinstance(error, RecursionError) else str(error)
     match = re.fullmatch(r"(.*?)(?: - at `(key in )?\$(.*)`)?", text, re.DOTALL)
     detail, path = (match[1], match[3] or "") if match else (text, "")
     pointer = "".join(f"/{part}" for part in path_parts(path))
-    if field := re.search(r"(?:unknown|missing required) field `([^`]*)`", detail):
+    if field := re.search(r"(?:unknown|missing required) field `(.*)`", detail, re.DOTALL):
         pointer += f"/{escape(field[1])}"
     if not isinstance(error, msgspec.ValidationError):
         detail = f"The body is not JSON in UTF-8: {detail}"
@@ -117,8 +117,12 @@ def invalid_fields(errors: Iterable[FieldError]) -> RefusedError:
 
 
 def path_parts(path: str) -> list[str]:
-    """msgspec's path (`.lines[0].sku`) as the parts of a JSON pointer."""
-    return [escape(part) for part in re.findall(r"[^.\[\]]+", path) if part != "..."]
+    """msgspec's path (`.lines[0].sku`) as the parts of a JSON pointer.
+
+    It does not tell the keys of an object that may have any: the pointer ends at the object.
+    """
+    known = path.partition("[...]")[0]
+    return [escape(part) for part in re.findall(r"[^.\[\]]+", known)]
 
 
 def escape(part: str) -> str:

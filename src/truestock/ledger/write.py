@@ -11,7 +11,7 @@ from truestock.model.facts import FactStatus
 from truestock.model.order import Order
 from truestock.model.record import EventResults, Record
 from truestock.model.reservation import Reservation, Reserve
-from truestock.model.stock import Figures, Level, Movement, pack_figures
+from truestock.model.stock import Bucket, Figures, Level, Movement, pack_figures
 
 encode = msgspec.json.Encoder().encode
 
@@ -161,7 +161,7 @@ def claim_columns(made: list[Decided], view: View) -> list[list[object]]:
     for item in made:
         decision = item.decision
         for claim in chain(decision.claims or (), decision.order_claims):
-            old = view.claims.get(claim.document_id)
+            old = view.claims.get(claim.document_id) if claim.bucket is Bucket.HELD else None
             number = claim.claim_no + (old[-1].claim_no + 1 if old else 0)
             rows.append(
                 (

@@ -53,6 +53,9 @@ COLLISIONS = (
 )
 
 
+RECONNECT_SECONDS = 0.1
+
+
 class Pending(msgspec.Struct, gc=False):
     """A command on its way, and who waits for it."""
 
@@ -123,12 +126,14 @@ class Ledger:
         return await pending.done
 
     async def _connect(self) -> Connection:
-        return await db.connect(
+        connection = await db.connect(
             self._database_url,
             application_name="truestock-ledger",
             plan_cache_mode="force_generic_plan",
             synchronous_commit="on",
         )
+        connection.add_termination_listener(lambda _: self._arrived.set())
+        return connection
 
     async def _run(self) -> None:
         while True:
@@ -138,6 +143,15 @@ class Ledger:
                 await self._commit(self._take_batch())
             if self._closing:
                 return
+            await self._keep_connected()
+
+    async def _keep_connected(self) -> None:
+        """Reconnect while nothing is queued, so that the next command need not wait for it."""
+        try:
+            await self._connected()
+        except LOST_CONNECTION:
+            await asyncio.sleep(RECONNECT_SECONDS)
+            self._arrived.set()
 
     def _take_batch(self) -> list[Pending]:
         """What is queued, in order, up to the bounds; a document only once a batch."""
@@ -184,6 +198,15 @@ class Ledger:
         except Exception:
             log.exception("ledger_on_commit_failed")
 
+    def _tell_readers(self, outcome: Outcome) -> None:
+        if outcome.packed is None:
+            return
+        try:
+            self._on_commit(outcome.levels, outcome.packed)
+        except Exception:
+            # The commit stands; the relay tells the readers out of the outbox.
+            log.exception("ledger_readers_untold")
+
     def _resolve(self, pending: Pending, answer: Answer | Exception) -> None:
         """Tell the caller, if there is still one; the key is free for a replay."""
         if token := pending.token:
@@ -226,6 +249,8 @@ class Ledger:
                     return outcome
                 if asyncio.get_running_loop().time() > deadline:
                     raise
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
@@ -261,7 +286,7 @@ class Ledger:
                 log.warning("ledger_reconnecting", error=repr(error))
             if loop.time() > deadline:
                 raise TimeoutError("It is not known yet whether the transaction committed.")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(RECONNECT_SECONDS)
 
 
 def weight_of(command: Command) -> int:
