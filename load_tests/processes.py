@@ -20,10 +20,15 @@ REPOSITORY = Path(__file__).parents[1]
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 # What `truestock serve` gives uvicorn, for the handlers that it is compared with.
-SAME_FLAGS = (
-    "--factory --loop uvloop --http httptools --no-access-log --log-level warning"
-    " --no-server-header --no-proxy-headers --workers 1"
-).split()
+SAME_FLAGS = [
+    "--factory",
+    "--loop=uvloop",
+    "--http=httptools",
+    "--no-access-log",
+    "--log-level=warning",
+    "--no-server-header",
+    "--no-proxy-headers",
+]
 
 
 class Server(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ class BenchError(Exception):
     """A figure cannot be measured here; the message says why and what to do."""
 
 
-class Faults(msgspec.Struct):
+class Faults(msgspec.Struct, frozen=True):
     """What went wrong while a side was measured; all zero, or its rate is worth nothing.
 
     oversold: promised units that are not there. lost: answers (201) without a row.

@@ -119,6 +119,4 @@ def create_app() -> Litestar:
         yield
         await pool.close()
 
-    return Litestar(
-        [ready, reserve], lifespan=[lifespan], openapi_config=None, logging_config=None
-    )
+    return Litestar([ready, reserve], lifespan=[lifespan], openapi_config=None, logging_config=None)

@@ -69,7 +69,9 @@ async def run(
     return counted / took, told
 
 
-def main(url: str, items: str, stride: str, blocks: str, warm: str, seconds: str, file: str) -> None:
+def main(
+    url: str, items: str, stride: str, blocks: str, warm: str, seconds: str, file: str
+) -> None:
     """Run, print the rate, leave the ids."""
     shape = int(items), int(stride), int(blocks)
     rate, told = uvloop.run(run(url, *shape, float(warm), float(seconds)))

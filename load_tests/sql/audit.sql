@@ -18,3 +18,10 @@ SELECT abs((SELECT count(*) FROM reservations)
 -- name: on_hand$
 -- What all levels have.
 SELECT coalesce(sum(on_hand), 0)::bigint FROM levels;
+
+-- name: first_item
+-- The levels of the item that all buyers want.
+SELECT i.sku, p.location, l.held
+FROM levels l JOIN items i USING (item_id) JOIN locations p USING (location_id)
+WHERE i.sku = 'SKU-000001'
+ORDER BY p.location;

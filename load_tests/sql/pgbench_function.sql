@@ -26,7 +26,7 @@ BEGIN
     END LOOP;
     IF least(a.on_hand - a.held - a.allocated - a.safety_stock,
              b.on_hand - b.held - b.allocated - b.safety_stock) < 1 THEN
-        RETURN NULL;
+        RAISE 'insufficient stock';
     END IF;
     instant := clock_timestamp();
     expiry := instant + interval '1 hour';

@@ -19,7 +19,7 @@ FROM unnest(:item_ids::int[], :location_ids::int[], :deltas::bigint[], :balances
      AS n (item_id, location_id, delta, balance)
 RETURNING item_id, location_id, seq;
 
--- name: update_levels
+-- name: update_levels!
 -- The units are held from now on.
 UPDATE levels l
 SET held = n.held, version = n.seq, next_expiry = least(l.next_expiry, :expires_at)
@@ -27,19 +27,19 @@ FROM unnest(:item_ids::int[], :location_ids::int[], :helds::bigint[], :seqs::big
      AS n (item_id, location_id, held, seq)
 WHERE l.item_id = n.item_id AND l.location_id = n.location_id;
 
--- name: insert_reservation
+-- name: insert_reservation!
 -- The document.
 INSERT INTO reservations (reservation_id, reference, channel, status, lines, expires_at, created_at)
 VALUES (:reservation_id, :reference, :channel, 'held', :lines::jsonb, :expires_at, :now);
 
--- name: insert_lines
+-- name: insert_lines!
 -- What it has of each level.
 INSERT INTO claims (document_id, claim_no, item_id, location_id, bucket, quantity, expires_at)
 SELECT :reservation_id, n.claim_no, n.item_id, n.location_id, 'held', n.quantity, :expires_at
 FROM unnest(:claim_nos::int[], :item_ids::int[], :location_ids::int[], :quantities::bigint[])
      AS n (claim_no, item_id, location_id, quantity);
 
--- name: insert_answer
+-- name: insert_answer!
 -- The key is spent with its answer; a second request with it fails here.
 INSERT INTO idempotent_answers (key_id, idempotency_key, fingerprint, status, body, created_at)
 VALUES ('bench', :idempotency_key, :fingerprint, 201, :body, :now);

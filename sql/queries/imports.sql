@@ -34,12 +34,14 @@ WHERE import_id = :import_id AND status = 'receiving'
 RETURNING import_id;
 
 -- name: fail_import!
--- A failed import keeps its figures and its errors, but not its file.
-WITH dropped AS (
-    DELETE FROM import_pieces WHERE import_id = :import_id
+-- A failed import keeps its figures and its errors, but not its file. A file that is queued is
+-- whole: whoever failed to hear so does not undo it.
+WITH failed AS (
+    UPDATE imports SET status = 'failed', failure = :failure, finished_at = now()
+    WHERE import_id = :import_id AND status IN ('receiving', 'running')
+    RETURNING import_id
 )
-UPDATE imports SET status = 'failed', failure = :failure, finished_at = now()
-WHERE import_id = :import_id;
+DELETE FROM import_pieces p USING failed WHERE p.import_id = failed.import_id;
 
 -- name: list_abandoned_uploads
 -- Whoever received these died with them.
@@ -281,9 +283,9 @@ WHERE s.source_id = done.source_id;
 
 -- name: read_import
 -- How an import is doing.
-SELECT import_id::text, status::text, rows_read, rows_applied, rows_unchanged, rows_superseded,
-       rows_rejected, rows_zeroed, started_at, finished_at, failure
-FROM imports WHERE import_id = :import_id;
+SELECT import_id::text, source, status::text, rows_read, rows_applied, rows_unchanged,
+       rows_superseded, rows_rejected, rows_zeroed, started_at, finished_at, failure
+FROM imports JOIN sources USING (source_id) WHERE import_id = :import_id;
 
 -- name: read_import_errors
 -- A page of errors, by row.

@@ -10,7 +10,16 @@ from truestock import db
 from truestock.config import Settings
 from truestock.flows.keys import ensure_bootstrap_key
 from truestock.flows.services import open_services
-from truestock.http import availability, catalogue, health, keys, orders, reservations, stock
+from truestock.http import (
+    availability,
+    catalogue,
+    health,
+    imports,
+    keys,
+    orders,
+    reservations,
+    stock,
+)
 from truestock.http.endpoint import let_paths_have_parts, routes
 from truestock.http.problems import on_fault, on_http_exception
 from truestock.jobs import timetable
@@ -18,7 +27,7 @@ from truestock.telemetry import configure_logging
 
 ENDPOINTS = [
     each
-    for module in (availability, reservations, orders, stock, catalogue, keys, health)
+    for module in (availability, reservations, orders, stock, imports, catalogue, keys, health)
     for each in module.ENDPOINTS
 ]
 

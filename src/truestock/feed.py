@@ -1,6 +1,6 @@
 """Sends a file to a running service, as the system would that wrote it.
 
-1. The file's ending says what it is: .csv[.gz] a snapshot, .ndjson[.gz] events, .json reference data.
+1. A .csv file is a snapshot, an .ndjson file events, a .json file reference data.
 2. It goes in requests as large as the API takes, and none is in memory but the one under way.
 3. What the service is too busy for, or a broken connection left open, is sent again: with the same
    Idempotency-Key, so that it is never done twice.
@@ -115,7 +115,9 @@ def read_reference(path: Path) -> tuple[str, list[Any]]:
         found = msgspec.json.decode(path.read_bytes(), type=dict[str, list[Any]])
         [(noun, entries)] = found.items()
     except ValueError as error:
-        raise FeedError(f'{path} is not {{"items": […]}} or {{"locations": […]}}: {error}') from error
+        raise FeedError(
+            f'{path} is not {{"items": […]}} or {{"locations": […]}}: {error}'
+        ) from error
     if noun not in ("items", "locations"):
         raise FeedError(f"{path} lists {noun!r}; a file lists items or locations.")
     return noun, entries
@@ -170,9 +172,7 @@ def read_line(path: Path, number: int, line: bytes) -> Row:
         raise FeedError(f"{path}, line {number} is not a JSON object: {error}. {again}") from error
 
 
-def count_results(
-    results: list[Row], noun: str, counts: Counter[str], notes: list[str]
-) -> None:
+def count_results(results: list[Row], noun: str, counts: Counter[str], notes: list[str]) -> None:
     """Count what became of each entry, and keep the first rejections' reasons."""
     counts.update(result["status"] for result in results)
     for result in results:

@@ -17,10 +17,9 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from truestock import db
 from truestock.db import SQL
 from truestock.flows.expire import expire_due
-
-# IMPORTS
 from truestock.flows.relay import make_partitions, relay, tidy
 from truestock.flows.services import Services
+from truestock.flows.snapshots import run_waiting
 from truestock.telemetry import JOBS, describe
 
 log = structlog.get_logger()
@@ -41,7 +40,7 @@ class Job(msgspec.Struct, frozen=True):
 TIMETABLE = (
     Job("relay", 0.25, relay),
     Job("expire", 0.5, expire_due),
-    # IMPORTS2
+    Job("imports", 2, run_waiting),
     Job("tidy", 600, tidy, recorded=True),
     Job("make_partitions", 3_600, make_partitions, recorded=True),
 )

@@ -129,11 +129,16 @@ class Reference:
         """Whose key this is, or None; only its hash is looked up."""
         digest = hashlib.sha256(key.encode()).digest()
         if digest not in self._callers:
+            generation = self.generation
             row = await self._pool.fetchrow(SQL["find_key"], digest)
+            caller = Caller.from_row(dict(row)) if row else None
             if len(self._callers) >= MAX_CACHED_KEYS:
                 self._callers.clear()
-            self._callers[digest] = Caller.from_row(dict(row)) if row else None
-        caller = self._callers[digest]
+            # A key that was revoked while this was read must not be remembered as good.
+            if generation == self.generation:
+                self._callers[digest] = caller
+        else:
+            caller = self._callers[digest]
         return caller if caller and caller.valid_at(datetime.now(UTC)) else None
 
     # Keeping up ----------------------------------------------------------------

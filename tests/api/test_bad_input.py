@@ -1,6 +1,7 @@
 """Nothing that a caller sends fails the service: each is a problem that points at the field."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -118,12 +119,144 @@ async def test_unknown_fields_are_refused_everywhere(send: Send, example: Exampl
             inner = example.body
             for part in path:
                 inner = inner[part]
-            answer = await send(
-                spoilt(example.body, path, msgspec.json.encode(inner | {name: 1}))
-            )
+            answer = await send(spoilt(example.body, path, msgspec.json.encode(inner | {name: 1})))
             if answer.status_code < 300:
                 assert b'"rejected"' in answer.content
                 continue
             escaped = name.replace("~", "~0").replace("/", "~1")
             wanted = f"{pointer(path)}/{escaped}"
             assert (answer.status_code, pointers(assert_problem(answer))) == (400, [wanted])
+
+
+# Queries --------------------------------------------------------------------
+
+QUERIES = [example.name for example in queries(Shop(None, ["a"], ["b"], "s"))]
+VALUES = {
+    "nothing": "",
+    "a text": "x",
+    "NUL": "a\x00b",
+    "a line break": "a\n",
+    "DEL": "\x7f",
+    "minus one": "-1",
+    "zero": "0",
+    "a float": "1.0",
+    "true": "true",
+    "null": "null",
+    "2^63": str(2**63),
+    "5000 digits": "9" * 5000,
+    "a foreign digit": "１",
+    "nan": "nan",
+    "inf": "inf",
+    "a long text": "x" * 5000,
+    "a Unix time": "1700000000",
+    "no offset": "2026-11-22T10:00:00",
+    "the year 1": "0001-01-01T00:00:00+14:00",
+    "the year 9999": "9999-12-31T23:59:59-14:00",
+    "quotes": "';--",
+}
+# Whatever is right for one parameter is wrong for most: these take any text.
+TEXTS = {"locations", "groups", "channel", "sku", "location", "cursor"}
+
+
+@pytest.fixture(params=range(len(QUERIES)), ids=lambda n: QUERIES[n])
+def query(request: pytest.FixtureRequest, store: Shop) -> Example:
+    """A valid request with each endpoint's parameters."""
+    return queries(store)[request.param]
+
+
+async def test_the_queries_are_taken(api: Api, query: Example) -> None:
+    answer = await api.send("GET", query.path, params=query.params)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_wrong_parameters_are_refused_by_name(api: Api, query: Example) -> None:
+    faults = []
+    for name in query.params:
+        for label, value in VALUES.items():
+            answer = await api.send("GET", query.path, params=query.params | {name: value})
+            if answer.status_code < 400:
+                continue
+            problem = assert_problem(answer)
+            if not any(found.startswith(f"/{name}") for found in pointers(problem)):
+                faults.append(f"{label} as {name}: {answer.text}")
+            elif name not in TEXTS and problem["status"] != 400:
+                faults.append(f"{label} as {name}: {answer.status_code}")
+    assert not faults, "\n".join(faults)
+
+
+async def test_unknown_parameters_are_refused(api: Api, query: Example) -> None:
+    for name in ("unknown", "a/b", "a.b", "✗", ""):
+        answer = await api.send("GET", query.path, params={name: "1"})
+        assert pointers(assert_problem(answer)) == ["/" + name.replace("/", "~1")], name
+
+
+async def test_a_parameter_that_is_given_twice_is_refused(api: Api) -> None:
+    answer = await api.send("GET", "/v1/items", params=[("limit", "1"), ("limit", "1")])
+    assert pointers(assert_problem(answer)) == ["/limit"]
+
+
+@pytest.mark.parametrize("query", ["limit=%FF", "%ED%A0%80=1", "limit=1&cursor=%C0%80"])
+async def test_a_query_that_is_not_utf8_is_refused(api: Api, query: str) -> None:
+    assert assert_problem(await api.send("GET", f"/v1/items?{query}"))["status"] == 400
+
+
+async def test_floats_and_unix_times_are_no_whole_numbers_and_dates(api: Api) -> None:
+    for path, name, value in (
+        ("/v1/items", "limit", "1.0"),
+        ("/v1/stock/levels", "at", "1700000000"),
+        ("/v1/availability/x", "latitude", "1e400"),
+    ):
+        answer = await api.send("GET", path, params={name: value})
+        assert (answer.status_code, pointers(assert_problem(answer))) == (400, [f"/{name}"])
+
+
+# Paths ----------------------------------------------------------------------
+
+PATHS = [
+    ("GET", "/v1/availability/{}"),
+    ("GET", "/v1/items/{}"),
+    ("PUT", "/v1/items/{}"),
+    ("GET", "/v1/locations/{}"),
+    ("PUT", "/v1/locations/{}"),
+    ("PUT", "/v1/location-groups/{}"),
+    ("PUT", "/v1/sources/{}"),
+    ("GET", "/v1/reservations/{}"),
+    ("PUT", "/v1/reservations/{}/lines"),
+    ("POST", "/v1/reservations/{}/extend"),
+    ("POST", "/v1/reservations/{}/release"),
+    ("POST", "/v1/reservations/{}/confirm"),
+    ("GET", "/v1/orders/{}"),
+    ("DELETE", "/v1/keys/{}"),
+]
+NAMES = ["%00", "a%00b", "%0A", "a%0A", "%7F", "x" * 300, "x" * 9000]
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+async def test_a_name_in_a_path_that_cannot_be_one_is_refused(
+    api: Api, store: Shop, services: Services, method: str, path: str
+) -> None:
+    body = {
+        "PUT /v1/items/{}": {},
+        "PUT /v1/locations/{}": {"kind": "store"},
+        "PUT /v1/location-groups/{}": {"locations": []},
+        "PUT /v1/sources/{}": {},
+        "PUT /v1/reservations/{}/lines": {"lines": [store.line()]},
+        "POST /v1/reservations/{}/extend": {"ttl_seconds": 1},
+        "POST /v1/reservations/{}/confirm": {},
+    }.get(f"{method} {path}")
+    before = await services.pool.fetchrow(STATE)
+    for name in NAMES:
+        answer = await api.send(method, path.format(name), body)
+        (pointer,) = pointers(assert_problem(answer))
+        assert (answer.status_code, pointer.count("/")) == (400, 1)
+    assert await services.pool.fetchrow(STATE) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "Größe 42", "🧦", "%", "%2F", "a;b=c", "...", "a/b", "/", "a?b#c", "a,b|c"]
+)
+async def test_any_other_name_goes_there_and_back(api: Api, name: str) -> None:
+    name = fresh(name)
+    path = f"/v1/items/{quote(name, safe='')}"
+    await api.put(path, {"name": "any"}, expect=201)
+    assert (await api.get(path))["sku"] == name

@@ -6,6 +6,7 @@ from typing import Any
 from tests.seeding import Shop, at
 
 from truestock.db import Connection, Pool
+from truestock.flows import imports
 from truestock.flows.imports import (
     ImportStatus,
     SnapshotRequest,
@@ -35,7 +36,9 @@ def request(shop: Shop, minute: float = 0, source: str = "erp", **fields: Any) -
 async def queue(pool: Pool, asked: SnapshotRequest, content: str | bytes) -> int:
     """Send a file."""
     raw = content.encode() if isinstance(content, str) else content
-    return await receive(pool, asked, pieces(raw))
+    import_id = await receive(pool, asked, pieces(raw))
+    await imports.queue(pool, import_id)
+    return import_id
 
 
 async def run(pool: Pool, import_id: int) -> ImportStatus:

@@ -21,7 +21,7 @@ from tests.flow.importing import (
 )
 from tests.seeding import Shop, assert_no_drift, at, seed_shop
 
-from truestock.db import LOST_CONNECTION, Connection, Pool
+from truestock.db import LOST_CONNECTION, SQL, Connection, Pool
 from truestock.flows import imports, snapshot_survey
 from truestock.flows.imports import (
     PayloadTooLargeError,
@@ -149,10 +149,10 @@ async def test_an_upload_that_was_given_up_does_not_come_back(
 ) -> None:
     async def slow() -> AsyncIterator[bytes]:
         yield STOCK.encode()
-        await connection.execute("UPDATE imports SET status = 'failed'")
+        await connection.execute(SQL["fail_import"], "given up", 1)
 
     with pytest.raises(TimeoutError, match="broke off"):
-        await receive(pool, request(shop), slow())
+        await imports.queue(pool, await receive(pool, request(shop), slow()))
     assert await count(connection, "import_pieces") == 0
 
 

@@ -67,6 +67,13 @@ def test_what_happened_at_or_before_the_count_is_superseded_when_it_comes_late()
     assert seen.levels[key()].on_hand == 19
 
 
+def test_what_happened_at_the_instant_of_the_count_is_in_it_whichever_came_first() -> None:
+    seen = view(("tee", 10, "oslo"))
+    record(seen, fact("sale", 1, 10, "at"))
+    record(seen, fact("count", 20, 10, "count"))
+    assert seen.levels[key()].on_hand == 20
+
+
 def test_a_count_older_than_the_newest_is_superseded() -> None:
     seen = view(("tee", 10, "oslo"))
     record(seen, fact("count", 20, 10, "new"))

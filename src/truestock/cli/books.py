@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the proof as one JSON object.")
 @data_dir_option
 def check(as_json: bool, data_dir: Path) -> None:
-    """Prove that the books agree: every level is the sum of its movements, every claim has its owner.
+    """Prove that the books agree.
 
-    Reads beside running writers and repairs nothing. Exit status 1 when anything drifts.
+    Levels are the sums of their movements, and claims belong to holds and orders. It reads beside
+    running writers and repairs nothing. Exit status 1 when anything drifts.
     """
     with servers(data_dir), reaching_database():
         begun = time.perf_counter()
@@ -49,10 +50,16 @@ async def prove() -> "Proof":
 
 def print_proof(proof: "Proof", seconds: float) -> None:
     """What was proven, and each drift."""
-    click.echo(
-        f"{proof.movements:,} movements explain {proof.levels:,} levels, "
-        f"{proof.claims:,} claims and {proof.holds:,} holds: read in {seconds:.1f} s."
+    read = ", ".join(
+        f"{count:,} {noun}"
+        for noun, count in (
+            ("movements", proof.movements),
+            ("levels", proof.levels),
+            ("claims of holds and orders", proof.claims),
+            ("open holds", proof.holds),
+        )
     )
+    click.echo(f"Read in {seconds:.1f} s: {read}.")
     for drift in proof.drifts:
         click.echo(describe_drift(drift))
     if proof.drifts:

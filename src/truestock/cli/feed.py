@@ -18,7 +18,7 @@ FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 ENDINGS = (".csv", ".csv.gz", ".ndjson", ".ndjson.gz", ".json")
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType[datetime]):
     """An RFC 3339 time with its offset."""
 
     name = "time"
@@ -26,13 +26,15 @@ class Instant(click.ParamType):
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
-        """The time; fails where the offset is missing, since every clock would read it otherwise."""
+        """The time; one without an offset fails, since each clock would read it otherwise."""
         try:
             at = datetime.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is not a time like 2026-01-31T06:00:00Z.", param, ctx)
         if at.tzinfo is None:
-            self.fail(f"{value!r} has no offset: end it with Z for UTC, or with +01:00.", param, ctx)
+            self.fail(
+                f"{value!r} has no offset: end it with Z for UTC, or with +01:00.", param, ctx
+            )
         return at
 
 
@@ -57,7 +59,9 @@ def feed(
     as_of: datetime | None,
     scope: str,
 ) -> None:
-    """Send FILES to a running service, one after the other, and say what became of them.
+    """Send FILES to a running service.
+
+    They go one after the other, and for each it says what became of it.
 
     \b
     .csv, .csv.gz        a snapshot: sku,location,on_hand[,safety_stock][,unavailable]

@@ -50,9 +50,10 @@ def key(
     revoke: str | None,
     data_dir: Path,
 ) -> None:
-    """Make an API key and print it, this once: only a hash of it is kept.
+    """Make an API key and print it, this once.
 
-    The key alone goes to standard output, so that it can be piped into a secret store.
+    Only a hash of it is kept. The key alone goes to standard output, so that it can be piped into
+    a secret store.
     """
     if listing or revoke:
         if name or scopes or sources or locations or days or (listing and revoke):
@@ -98,13 +99,10 @@ async def opened() -> AsyncIterator["Services"]:
 
 async def create(request: "KeyRequest") -> None:
     """Make a key and show it."""
-    from truestock.flows.keys import create_key
-    from truestock.model.refusal import Refusal
+    from truestock.flows.keys import make_key
 
     async with opened() as services:
-        made = await create_key(services, request, "", None)
-    if isinstance(made, Refusal):
-        raise CannotError(made.detail)
+        made = await make_key(services, request)
     click.echo(f"{made.key_id}: keep the key, it is not shown again.", err=True)
     click.echo(made.key)
 
@@ -125,16 +123,16 @@ async def list_all() -> None:
 
 
 def print_keys(keys: Iterable["KeyInfo"]) -> None:
-    """The keys as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("key_id", "name", "scopes", "bound to", "expires", box=None, pad_edge=False)
+    """The keys as a table, no cell cut: an id is there to be copied."""
+    rows = [("key_id", "name", "expires", "scopes", "bound to")]
     for each in keys:
-        bound = ", ".join([*each.sources, *each.locations]) or "-"
+        bound = ",".join([*each.sources, *each.locations]) or "-"
         expires = f"{each.expires_at:%Y-%m-%d}" if each.expires_at else "never"
-        table.add_row(each.key_id, each.name, ", ".join(each.scopes), bound, expires)
-    Console(highlight=False, markup=False).print(table, soft_wrap=True)
+        rows.append((each.key_id, each.name, expires, ",".join(each.scopes), bound))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
 
 
 async def revoke_one(key_id: str) -> None:

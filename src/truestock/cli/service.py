@@ -28,7 +28,7 @@ def serve(host: str, port: int, data_dir: Path, workers: int, jobs: bool) -> Non
     import uvicorn
 
     os.environ.setdefault("TRUESTOCK_JOBS", "1" if jobs else "0")
-    # uvicorn ends by itself on a signal and then passes it on: to here, so that the servers end too.
+    # uvicorn ends on a signal and then passes it on: to here, so that the servers end, too.
     end_cleanly()
     with servers(data_dir):
         if not os.environ.get("TRUESTOCK_BOOTSTRAP_KEY"):

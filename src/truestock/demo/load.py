@@ -1,4 +1,4 @@
-"""Loads the demo retailer through the public API, once: its systems' files, sent as they would be."""
+"""Loads the demo retailer through the public API, once, as its systems would send it."""
 
 import time
 from collections.abc import Callable

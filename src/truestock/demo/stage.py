@@ -1,4 +1,4 @@
-"""How the walk speaks: it makes a real call, shows it and its answer, and checks what came of it."""
+"""How the walk speaks: it makes a real call, shows it with its answer, and checks that."""
 
 import time
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import httpx
 import msgspec
 from rich.console import Console
-from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
@@ -45,9 +44,11 @@ class Stage(msgspec.Struct, frozen=True):
         """A sentence."""
         self.line(Text(text))
 
-    def line(self, text: Text) -> None:
-        """Some text, indented as a whole."""
-        self.console.print(Padding(text, (0, 0, 0, INDENT)))
+    def line(self, text: Text, indent: int = INDENT) -> None:
+        """Some text, indented as a whole, with nothing behind it."""
+        for part in text.wrap(self.console, self.console.width - indent):
+            part.rstrip()
+            self.console.print(Text(" " * indent).append_text(part), soft_wrap=True)
 
     def call(
         self,
@@ -94,26 +95,28 @@ class Stage(msgspec.Struct, frozen=True):
             sent.append(f"   Idempotency-Key: {once}", "dim")
         self.line(sent)
         if body is not None:
-            self.line(Text(f"  {compact(body)}", "dim"))
+            self.line(Text(compact(body), "dim"), INDENT + 2)
 
     def show_reply(self, reply: Reply, show: tuple[str, ...] = ()) -> None:
         """An answer, shortened to the fields named, wherever they stand in it."""
         well = reply.status < 400
-        answer = Text.assemble(("← ", "cyan"), (str(reply.status), "bold green" if well else "bold"))
+        answer = Text.assemble(
+            ("← ", "cyan"), (str(reply.status), "bold green" if well else "bold")
+        )
         answer.append(f"  {reply.milliseconds:.1f} ms", "dim")
         if reply.replayed:
             answer.append("   Idempotency-Replayed: true", "dim")
         self.line(answer)
-        self.line(Text(f"  {compact(shortened(reply.body, show))}", "dim"))
+        self.line(Text(compact(shortened(reply.body, show)), "dim"), INDENT + 2)
 
     def proved(self, said: str) -> None:
         """Something that was checked."""
         self.line(Text.assemble(("✓ ", "green"), said))
 
-    def equal(self, what: str, found: Json, wanted: Json) -> None:
-        """Check a figure and say it. Raises StepFailedError where it is another."""
-        demand(found == wanted, f"{what}: should be {wanted}, was {found}")
-        self.proved(f"{what}: {found}")
+    def equal(self, said: str, found: Json, wanted: Json) -> None:
+        """Check a figure and say it, where `said` has {}. Raises StepFailedError for another."""
+        demand(found == wanted, f"{said.format(wanted)!r} should hold, but it is {found}")
+        self.proved(said.format(found))
 
 
 def demand(held: bool, otherwise: str) -> None:

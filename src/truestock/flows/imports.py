@@ -69,6 +69,7 @@ class ImportStatus(msgspec.Struct, frozen=True):
     """
 
     import_id: str
+    source: str
     status: str
     rows_read: int
     rows_applied: int
@@ -86,11 +87,9 @@ class ImportStatus(msgspec.Struct, frozen=True):
 
 
 async def receive(pool: Pool, request: SnapshotRequest, body: AsyncIterator[bytes]) -> int:
-    """Keep a snapshot file, and answer its import's number.
+    """Keep a snapshot file, and answer its import's number; it runs once it is queued.
 
-    Returns once the whole file is on disk and queued; running it is for `run_waiting_imports`.
-    Raises PayloadTooLargeError, and TimeoutError where the upload was so slow that it was given
-    up; what `body` raises goes through.
+    Raises PayloadTooLargeError; what `body` raises goes through.
     """
     import_id: int = await pool.fetchval(
         SQL["create_import"],
@@ -106,14 +105,26 @@ async def receive(pool: Pool, request: SnapshotRequest, body: AsyncIterator[byte
     )
     try:
         await keep_pieces(pool, import_id, body)
-        if await pool.fetchval(SQL["queue_import"], import_id) is None:
-            raise TimeoutError(BROKEN_OFF)
     except BaseException as error:
         failure = str(error) if isinstance(error, PayloadTooLargeError) else BROKEN_OFF
         # Also when the sender has gone and with it this task.
-        await asyncio.shield(pool.execute(SQL["fail_import"], import_id, failure))
+        await asyncio.shield(discard(pool, import_id, failure))
         raise
     return import_id
+
+
+async def queue(pool: Pool, import_id: int) -> None:
+    """From here on the file is ours: it is run even if this process dies.
+
+    Raises TimeoutError where the upload was so slow that it was given up.
+    """
+    if await pool.fetchval(SQL["queue_import"], import_id) is None:
+        raise TimeoutError(BROKEN_OFF)
+
+
+async def discard(pool: Pool, import_id: int, why: str) -> None:
+    """Let go of a file that is not to be run."""
+    await pool.execute(SQL["fail_import"], why, import_id)
 
 
 async def keep_pieces(pool: Pool, import_id: int, body: AsyncIterator[bytes]) -> None:
@@ -146,7 +157,7 @@ async def keep_piece(pool: Pool, import_id: int, piece: bytes) -> None:
 async def run_waiting_imports(pool: Pool, on_change: OnChange) -> int:
     """Run what is queued, and what a process that died left running; answers how many ran."""
     for row in await pool.fetch(SQL["list_abandoned_uploads"], UPLOAD_TIMEOUT):
-        await pool.execute(SQL["fail_import"], row["import_id"], BROKEN_OFF)
+        await pool.execute(SQL["fail_import"], BROKEN_OFF, row["import_id"])
     waiting = [row["import_id"] for row in await pool.fetch(SQL["list_waiting_imports"])]
     return sum([await run_import(pool, import_id, on_change) for import_id in waiting])
 
@@ -183,7 +194,7 @@ async def run_locked(
         )
         await apply_lanes(pool, connection, run, surveyed, on_change)
     except FileFault as fault:
-        await connection.execute(SQL["fail_import"], import_id, f"{fault} Nothing was applied.")
+        await connection.execute(SQL["fail_import"], f"{fault} Nothing was applied.", import_id)
     except RunElsewhereError:
         log.warning("import_runs_elsewhere", import_id=import_id)
         return False
@@ -203,7 +214,7 @@ async def fail_part_way(connection: Connection, import_id: int) -> None:
     [row] = await connection.fetch(SQL["read_import"], import_id)
     done = row["rows_applied"] + row["rows_unchanged"] + row["rows_superseded"]
     failure = f"The import met a fault of ours, which was logged. {done} rows were applied."
-    await connection.execute(SQL["fail_import"], import_id, failure)
+    await connection.execute(SQL["fail_import"], failure, import_id)
 
 
 async def apply_lanes(

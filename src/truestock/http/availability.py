@@ -1,11 +1,11 @@
 """Availability: can I have it, where, and how many of it?"""
 
 from truestock.flows import query as flow
-from truestock.http.endpoint import Call, endpoint, pointed
+from truestock.http.endpoint import Call, endpoint
 from truestock.ledger.commands import Answer
 from truestock.model.availability import AvailabilityAnswer, AvailabilityQuery, ItemQuery, Near
 from truestock.model.caller import Scope
-from truestock.model.refusal import Code, Refusal
+from truestock.model.refusal import Code, Refusal, field_refusal
 
 
 @endpoint(
@@ -53,7 +53,7 @@ def item_query(sku: str, query: ItemQuery) -> AvailabilityQuery | Refusal:
         near = Near(query.latitude, query.longitude, query.radius_km or 50.0, query.limit or 50)
     elif not (query.latitude is query.longitude is query.radius_km is query.limit is None):
         detail = "latitude and longitude go together; radius_km and limit need both."
-        return pointed("/latitude", Code.VALIDATION_FAILED, detail)
+        return field_refusal("/latitude", detail)
     return AvailabilityQuery(
         [sku],
         query.locations,

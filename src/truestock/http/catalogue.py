@@ -12,7 +12,15 @@ from truestock.http.problems import invalid
 from truestock.ledger.commands import Answer, encode
 from truestock.model.buffers import BufferRule
 from truestock.model.caller import Scope
-from truestock.model.catalogue import BulkResult, ItemBody, LocationBody
+from truestock.model.catalogue import (
+    BulkResult,
+    ItemBody,
+    ItemDocument,
+    ItemList,
+    LocationBody,
+    LocationDocument,
+    LocationList,
+)
 from truestock.model.keys import PageQuery
 from truestock.model.refusal import Code, FieldError, Refusal
 from truestock.model.stock import Name
@@ -44,6 +52,12 @@ class GroupBody(msgspec.Struct, forbid_unknown_fields=True):
     locations: Annotated[list[Name], Meta(max_length=10_000)]
 
 
+class GroupDocument(GroupBody):
+    """A group as it was put."""
+
+    group: str
+
+
 Rules = Annotated[list[BufferRule], Meta(max_length=1_000)]
 
 
@@ -65,7 +79,14 @@ def found(document: Any, kind: str, name: str) -> Any:
     return document or Refusal(Code.NOT_FOUND, f"There is no {kind} {name!r}.")
 
 
-@endpoint("PUT", "/v1/locations/{location}", Scope.ADMIN, body=LocationBody, answer=LocationBody)
+@endpoint(
+    "PUT",
+    "/v1/locations/{location}",
+    Scope.ADMIN,
+    body=LocationBody,
+    answer=LocationDocument,
+    creates=True,
+)
 async def put_location(call: Call) -> Answer | Refusal:
     """Create or replace a location."""
     return put_answer(await flow.put_one(call.services, call.path("location"), call.body))
@@ -82,7 +103,7 @@ async def put_locations(call: Call) -> BulkResults:
     "GET",
     "/v1/locations/{location}",
     Scope.AVAILABILITY_READ,
-    answer=LocationBody,
+    answer=LocationDocument,
     refuses=(Code.NOT_FOUND,),
 )
 async def get_location(call: Call) -> Any:
@@ -91,14 +112,14 @@ async def get_location(call: Call) -> Any:
     return found(await flow.read_one(call.services, LocationBody, name), "location", name)
 
 
-@endpoint("GET", "/v1/locations", Scope.AVAILABILITY_READ, query=PageQuery)
+@endpoint("GET", "/v1/locations", Scope.AVAILABILITY_READ, query=PageQuery, answer=LocationList)
 async def list_locations(call: Call) -> Any:
     """Locations by code, page by page."""
     locations, cursor = await flow.list_page(call.services, LocationBody, call.query)
     return {"locations": locations} | ({"cursor": cursor} if cursor else {})
 
 
-@endpoint("PUT", "/v1/items/{sku}", Scope.ADMIN, body=ItemBody, answer=ItemBody)
+@endpoint("PUT", "/v1/items/{sku}", Scope.ADMIN, body=ItemBody, answer=ItemDocument, creates=True)
 async def put_item(call: Call) -> Answer | Refusal:
     """Create or replace an item; a GTIN's check digit is verified."""
     return put_answer(await flow.put_one(call.services, call.path("sku"), call.body))
@@ -114,7 +135,7 @@ async def put_items(call: Call) -> BulkResults:
     "GET",
     "/v1/items/{sku}",
     Scope.AVAILABILITY_READ,
-    answer=ItemBody,
+    answer=ItemDocument,
     refuses=(Code.NOT_FOUND,),
 )
 async def get_item(call: Call) -> Any:
@@ -123,7 +144,7 @@ async def get_item(call: Call) -> Any:
     return found(await flow.read_one(call.services, ItemBody, sku), "item", sku)
 
 
-@endpoint("GET", "/v1/items", Scope.AVAILABILITY_READ, query=PageQuery)
+@endpoint("GET", "/v1/items", Scope.AVAILABILITY_READ, query=PageQuery, answer=ItemList)
 async def list_items(call: Call) -> Any:
     """Items by sku, page by page."""
     items, cursor = await flow.list_page(call.services, ItemBody, call.query)
@@ -135,7 +156,7 @@ async def list_items(call: Call) -> Any:
     "/v1/location-groups/{group}",
     Scope.ADMIN,
     body=GroupBody,
-    answer=GroupBody,
+    answer=GroupDocument,
     refuses=(Code.UNKNOWN_LOCATION,),
 )
 async def put_location_group(call: Call) -> Any:

@@ -6,36 +6,41 @@
 """
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 import msgspec
 from litestar import Litestar, asgi
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import Receive, Send
+from litestar.types import ASGIApp, Receive, Send
 from litestar.types import Scope as ASGIScope
 
+from truestock.flows.entries import UNREADABLE
 from truestock.flows.idempotency import once
 from truestock.flows.services import Services
 from truestock.http.exchange import Exchange, Streamed
 from truestock.http.problems import JSON, RefusedError, fault, invalid, refused
+from truestock.http.query import read_query
 from truestock.ledger.commands import Answer, Token, encode, refusal_answer
 from truestock.model.caller import Caller, Scope
-from truestock.model.refusal import Code, FieldError, Refusal
+from truestock.model.refusal import Code, Refusal, field_refusal
+from truestock.model.stock import Name
 
 T = TypeVar("T")
 
 MAX_KEY_LENGTH = 255
-# Query strings that are kept as the Structs that they were decoded into.
-MAX_KEPT_QUERIES = 4_096
+# Stands for a slash in a part of a path; no name may have it.
+SLASH = "\x1f"
 
 
 class Doc(msgspec.Struct, frozen=True, kw_only=True):
-    """What the OpenAPI document says of an endpoint."""
+    """What the OpenAPI document says of an endpoint; module: where its handler stands."""
 
+    module: str
     method: str
     path: str
     name: str
@@ -47,6 +52,12 @@ class Doc(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     refuses: tuple[Code, ...] = ()
     media_types: tuple[str, ...] = (JSON,)
+    answers: str = JSON
+    creates: bool = False
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """What endpoints take that take nothing: `{}`, and no parameters."""
 
 
 class Call(msgspec.Struct):
@@ -59,9 +70,14 @@ class Call(msgspec.Struct):
     query: Any = None
     raw: bytes = b""
 
-    def path(self, name: str) -> str:
-        """A part of the path."""
-        return str(self.exchange.path_params[name])
+    def path(self, name: str, kind: Any = Name) -> str:
+        """A part of the path; raises 400 where it is not of its kind, so that nothing can be it."""
+        part = str(self.exchange.path_params[name]).replace(SLASH, "/")
+        try:
+            return str(msgspec.convert(part, kind))
+        except msgspec.ValidationError as error:
+            detail = f"The {name} in the path cannot be used: {error}"
+            raise RefusedError(field_refusal(f"/{name}", detail)) from error
 
     @property
     def token(self) -> Token | None:
@@ -99,31 +115,38 @@ def endpoint(
     ledger: bool = False,
     streams_body: bool = False,
     media_types: tuple[str, ...] = (JSON,),
+    answers: str = JSON,
+    creates: bool = False,
 ) -> Callable[[Handler], Endpoint]:
     """Make a handler an endpoint of the contract.
 
-    ledger: the handler's flow takes the Idempotency-Key through the ledger's door itself.
+    ledger: the handler's flow takes the Idempotency-Key itself, through the ledger's door mostly.
     streams_body: the handler reads the body, and the key, itself.
+    media_types, answers: what it takes and gives, where that is not JSON.
+    creates: it answers 201 instead where the thing is new.
     A handler answers with an Answer, a Refusal, a Streamed, or a Struct to encode.
     """
-    decode_body = msgspec.json.Decoder(body).decode if body is not None else None
+    decode_body = None if body is None else msgspec.json.Decoder(body).decode
+    # Whoever has no key, like a load balancer, may ask with parameters of its own.
+    parameters = query or (None if scope is None else Nothing)
     guarded_once = method == "POST" and not ledger and not streams_body
 
     def decorate(handler: Handler) -> Endpoint:
         async def run(exchange: Exchange, services: Services) -> Answer | Streamed:
             call = Call(exchange, services, await caller_of(exchange, services, scope))
-            if query is not None:
-                call.query = read_query(exchange.query_string, query)
+            if query is not None or (parameters and exchange.query_string):
+                call.query = read_query(exchange.query_string, parameters)
             if decode_body is not None:
                 call.body = await read_body(call, decode_body)
             elif method == "POST" and not streams_body:
-                call.raw = await exchange.body()
+                await read_body(call, decode_nothing)
             if guarded_once and (token := call.token) is not None:
                 return await once(services, token, lambda: answered(handler, call, status))
             outcome = await handler(call)
             return outcome if isinstance(outcome, Streamed) else as_answer(outcome, status)
 
         doc = Doc(
+            module=handler.__module__,
             method=method,
             path=path,
             name=handler.__name__,
@@ -135,6 +158,8 @@ def endpoint(
             status=status,
             refuses=refuses,
             media_types=media_types,
+            answers=answers,
+            creates=creates,
         )
         return Endpoint(doc, run)
 
@@ -150,16 +175,30 @@ def routes(endpoints: Iterable[Endpoint]) -> list[ASGIRouteHandler]:
 
 
 def let_paths_have_parts(app: Litestar) -> None:
-    """Let the framework's plain ASGI routes have path parameters.
+    """Let the framework's plain ASGI routes have path parameters, with slashes if need be.
 
     Litestar 2 keeps those of an ASGI route under "asgi", but looks them up by the request's method.
     """
+    app.asgi_handler = keep_slashes(app.asgi_handler)
     nodes = [app.asgi_router.root_route_map_node]
     while nodes:
         node = nodes.pop()
         nodes.extend(node.children.values())
         if (parts := node.path_parameters.get("asgi")) is not None:
             node.path_parameters = defaultdict(partial(tuple, parts), node.path_parameters)
+
+
+def keep_slashes(inner: ASGIApp) -> ASGIApp:
+    """Let a name in a path have a slash in it (`%2F`): servers unquote paths before they route."""
+
+    async def serve(scope: ASGIScope, receive: Receive, send: Send) -> None:
+        raw: bytes = scope.get("raw_path") or b""
+        if b"%2" in raw and b"%1F" not in (upper := raw.upper()) and b"%2F" in upper:
+            parts = re.split("%2f", raw.decode("latin-1"), flags=re.IGNORECASE)
+            scope["path"] = SLASH.join(unquote(part) for part in parts)
+        await inner(scope, receive, send)
+
+    return serve
 
 
 def route_for(path: str, methods: dict[str, Endpoint]) -> ASGIRouteHandler:
@@ -246,55 +285,19 @@ def bare_key(header: str) -> str:
 
 async def read_body(call: Call, decode: Callable[[bytes], T]) -> T:
     """The body as its Struct; raises 413, 415, and 400 with a pointer."""
+    call.raw = await call.exchange.body()
     given = call.exchange.header(b"content-type")
-    if given is not None and given != JSON:
+    if given is not None and given != JSON and call.raw:
         media_type = given.partition(";")[0].strip().lower()
         if media_type not in (JSON, "") and not media_type.endswith("+json"):
             detail = f"Send application/json instead of {media_type}."
             raise refused(Code.UNSUPPORTED_MEDIA_TYPE, detail)
-    call.raw = await call.exchange.body()
     try:
         return decode(call.raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise invalid(error) from error
 
 
-@lru_cache(MAX_KEPT_QUERIES)
-def read_query(raw: bytes, struct: type[T]) -> T:
-    """The query string as its Struct; lists are repeated or comma-separated.
-
-    Raises 400 with a pointer to the parameter.
-    """
-    try:
-        pairs = parse_qsl(raw.decode("utf-8", "strict"), keep_blank_values=True, errors="strict")
-        given: dict[str, Any] = {}
-        lists = list_fields(struct)
-        for name, value in pairs:
-            if name in lists:
-                given.setdefault(name, []).extend(part for part in value.split(",") if part)
-            elif name in given:
-                raise msgspec.ValidationError(f"Given twice - at `$.{name}`")
-            else:
-                given[name] = value
-        return msgspec.convert(given, struct, strict=False)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, msgspec.ValidationError):
-            raise invalid(error) from error
-        detail = "The query string is not percent-encoded UTF-8."
-        raise refused(Code.VALIDATION_FAILED, detail) from error
-
-
-def list_fields(struct: Any) -> frozenset[str]:
-    """The names of a query Struct's fields that take lists."""
-    if struct not in _LIST_FIELDS:
-        fields = msgspec.structs.fields(struct)
-        _LIST_FIELDS[struct] = frozenset(f.name for f in fields if "list[" in str(f.type))
-    return _LIST_FIELDS[struct]
-
-
-_LIST_FIELDS: dict[Any, frozenset[str]] = {}
-
-
-def pointed(pointer: str, code: Code, detail: str) -> Refusal:
-    """A refusal about one field or parameter."""
-    return Refusal(code, detail, errors=(FieldError(pointer, code, detail),))
+def decode_nothing(raw: bytes) -> Nothing:
+    """An empty body, or `{}`."""
+    return msgspec.json.decode(raw, type=Nothing) if raw else Nothing()

@@ -52,7 +52,7 @@ async def redis_state(services: Services) -> State:
     return "ok"
 
 
-@endpoint("GET", "/metrics", None)
+@endpoint("GET", "/metrics", None, answers="text/plain")
 async def metrics(_: Call) -> Answer:
     """What Prometheus scrapes."""
     return Answer(200, generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,7 +1,5 @@
 """API keys."""
 
-from typing import Any
-
 from truestock.flows import keys as flow
 from truestock.http.endpoint import Call, endpoint
 from truestock.ledger.commands import Answer
@@ -10,8 +8,8 @@ from truestock.model.keys import KeyList, KeyRequest, NewKey, PageQuery
 from truestock.model.refusal import Code, Refusal
 
 
-@endpoint("POST", "/v1/keys", Scope.ADMIN, body=KeyRequest, answer=NewKey, status=201)
-async def create_key(call: Call) -> Any:
+@endpoint("POST", "/v1/keys", Scope.ADMIN, body=KeyRequest, answer=NewKey, status=201, ledger=True)
+async def create_key(call: Call) -> Answer:
     """Make an API key. It is shown once: only a hash of it is kept."""
     presented = (call.exchange.header(b"authorization") or "").partition(" ")[2].strip()
     return await flow.create_key(call.services, call.body, presented, call.token)

@@ -17,13 +17,15 @@ from truestock.model.insight import (
     MovementList,
     MovementQuery,
     SourceBody,
+    SourceDocument,
     SourceList,
 )
 from truestock.model.keys import PageQuery
 from truestock.model.record import EventResults
 from truestock.model.refusal import Code, Refusal
+from truestock.model.stock import NO_CONTROLS
 
-SourceName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+SourceName = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_CONTROLS)]
 
 
 class Events(msgspec.Struct, forbid_unknown_fields=True):
@@ -81,11 +83,12 @@ async def list_movements(call: Call) -> MovementList:
     "/v1/sources/{source}",
     Scope.STOCK_WRITE,
     body=SourceBody,
+    answer=SourceDocument,
     refuses=(Code.NOT_FOUND, Code.UNKNOWN_LOCATION),
 )
 async def put_source(call: Call) -> Any:
     """Say which locations a source may write, and how often it should be heard."""
-    source = call.path("source")
+    source = call.path("source", SourceName)
     if refusal := unseen_source(call, source):
         return refusal
     refusal = await insight.put_source(call.services, source, call.body)

@@ -1,16 +1,16 @@
 """Reference data as callers put it: items and locations, with what makes them valid."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from truestock.config import MAX_QUANTITY
-from truestock.model.stock import Name, ShortText
+from truestock.model.stock import END, Name, ShortText
 
 # Hours and minutes of a day; 24:00 is its end.
-ClockTime = Annotated[str, Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
+ClockTime = Annotated[str, Meta(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)" + END)]
 Span = tuple[ClockTime, ClockTime]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 MinorUnits = Annotated[int, Meta(ge=0, le=10**15)]
@@ -21,7 +21,7 @@ class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An amount in minor units of an ISO 4217 currency."""
 
     amount: MinorUnits
-    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}" + END)]
 
 
 class Closure(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -73,14 +73,40 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
     sku: Name | None = None
     name: ShortText | None = None
-    gtin: Annotated[str, Meta(pattern=r"^(\d{8}|\d{12,14})$")] | None = None
+    gtin: Annotated[str, Meta(pattern=r"^([0-9]{8}|[0-9]{12,14})" + END)] | None = None
     category: Name | None = None
     image_url: (
-        Annotated[str, Meta(max_length=2048, pattern=r"^https?://[^\s\x00-\x1f]+$")] | None
+        Annotated[str, Meta(max_length=2048, pattern=r"^https?://[^\s\x00-\x1f]+" + END)] | None
     ) = None
     weight_grams: Count | None = None
     price: Money | None = None
     status: Literal["active", "inactive", "discontinued"] = msgspec.field(default="active")
+
+
+class LocationDocument(LocationBody, frozen=True, omit_defaults=True, kw_only=True):
+    """A location as it was put, with the time of its last change."""
+
+    updated_at: datetime
+
+
+class ItemDocument(ItemBody, frozen=True, omit_defaults=True, kw_only=True):
+    """An item as it was put, with the time of its last change."""
+
+    updated_at: datetime
+
+
+class LocationList(msgspec.Struct, omit_defaults=True):
+    """A page of locations by code; cursor is there while more follow."""
+
+    locations: list[LocationDocument]
+    cursor: str | None = None
+
+
+class ItemList(msgspec.Struct, omit_defaults=True):
+    """A page of items by sku; cursor is there while more follow."""
+
+    items: list[ItemDocument]
+    cursor: str | None = None
 
 
 Fault = tuple[str, str]

@@ -86,6 +86,12 @@ class SourceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expected_interval_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] | None = None
 
 
+class SourceDocument(SourceBody, frozen=True, kw_only=True):
+    """A source as it was put."""
+
+    source: str
+
+
 class SourceAnswer(msgspec.Struct):
     """How a source does. lag_seconds: how old its newest fact was when it was last heard."""
 

@@ -1,7 +1,7 @@
 """Levels and movements: what stock is, and the one way to change it."""
 
 import copy
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -13,10 +13,23 @@ from truestock.config import MAX_QUANTITY
 # One item at one location, by the ledger's own numbers.
 Key = tuple[int, int]
 
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# The end of a text; `$` alone lets a line break pass behind it.
+END = r"$(?!\n)"
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]+" + END
+
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_CONTROLS)]
 ShortText = Annotated[str, Meta(max_length=512, pattern=r"^[^\x00]*$")]
 Quantity = Annotated[int, Meta(ge=1, le=MAX_QUANTITY)]
 Instant = Annotated[datetime, Meta(tz=True)]
+
+
+def in_utc(instant: datetime) -> datetime:
+    """The same instant in UTC; what no year of UTC has is its first or last one."""
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+        return first if instant.year == 1 else last
 
 
 class Bucket(StrEnum):

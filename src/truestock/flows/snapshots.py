@@ -1,0 +1,155 @@
+"""Snapshots over HTTP: the sender's request checked, the file kept, and its key answered for."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from truestock.config import MAX_CLOCK_AHEAD_SECONDS
+from truestock.flows import imports
+from truestock.flows.idempotency import once
+from truestock.flows.ingest import source_ref
+from truestock.flows.services import Services
+from truestock.ledger.commands import Answer, Token, encode, refusal_answer
+from truestock.model.caller import Caller
+from truestock.model.refusal import Code, FieldError, Refusal, field_refusal
+from truestock.model.stock import Instant, Name
+
+SourceName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class SnapshotQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/stock/snapshots`: what the file is of."""
+
+    source: SourceName
+    as_of: Instant
+    scope: Literal["partial", "full"] = "partial"
+    locations: Annotated[list[Name], Meta(max_length=10_000)] | None = None
+    acknowledged_seq: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+    nets_allocations: bool = False
+
+
+class SnapshotTaken(msgspec.Struct):
+    """The file is on disk; the import runs by itself."""
+
+    import_id: str
+    status_url: str
+
+
+class Upload(msgspec.Struct):
+    """A file on its way: its format, its encoding and its pieces."""
+
+    format: Literal["csv", "ndjson"]
+    encoding: Literal["identity", "gzip"]
+    chunks: AsyncIterator[bytes]
+
+
+class Digest:
+    """A body that is hashed while it passes."""
+
+    def __init__(self, start: bytes, chunks: AsyncIterator[bytes]) -> None:
+        self._hash = hashlib.blake2b(start, digest_size=16)
+        self._chunks = chunks
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body, piece by piece."""
+        async for piece in self._chunks:
+            self._hash.update(piece)
+            yield piece
+
+    def value(self) -> bytes:
+        """The hash of what has passed."""
+        return self._hash.digest()
+
+
+async def take_snapshot(
+    services: Services, caller: Caller, query: SnapshotQuery, upload: Upload, token: Token | None
+) -> Answer:
+    """Keep a file and queue its import; a repeated key gets the first import's answer.
+
+    token: its fingerprint covers the request without the file.
+    """
+    request = await snapshot_request(services, caller, query, upload)
+    if isinstance(request, Refusal):
+        return refusal_answer(request)
+    digest = Digest(token.fingerprint if token else b"", upload.chunks)
+    import_id = await imports.receive(services.pool, request, digest.pieces())
+    if token is not None:
+        # Which request this is can be told only now that the file has been read.
+        token = msgspec.structs.replace(token, fingerprint=digest.value())
+
+    async def begin() -> Answer:
+        await imports.queue(services.pool, import_id)
+        taken = SnapshotTaken(str(import_id), f"/v1/imports/{import_id}")
+        return Answer(202, encode(taken))
+
+    answer = await once(services, token, begin)
+    if answer.status != 202 or answer.replayed:
+        await imports.discard(services.pool, import_id, "The request was answered before.")
+    else:
+        start_waiting(services)
+    return answer
+
+
+async def snapshot_request(
+    services: Services, caller: Caller, query: SnapshotQuery, upload: Upload
+) -> imports.SnapshotRequest | Refusal:
+    """The request with the ledger's numbers, or why it cannot be taken."""
+    if query.as_of > datetime.now(UTC) + timedelta(seconds=MAX_CLOCK_AHEAD_SECONDS):
+        detail = "as_of lies in the future; check the sender's clock and time zone."
+        return field_refusal("/as_of", detail)
+    location_ids = None
+    if query.locations is not None:
+        known = services.reference.locations
+        if missing := [name for name in query.locations if name not in known]:
+            detail = f"There is no location {missing[0]!r}."
+            error = FieldError("/locations", Code.UNKNOWN_LOCATION, detail)
+            return Refusal(Code.UNKNOWN_LOCATION, detail, errors=(error,))
+        location_ids = [known[name].location_id for name in query.locations]
+    source = await source_ref(services, query.source)
+    allowed = allowed_locations(services, caller, source.location_ids)
+    return imports.SnapshotRequest(
+        source_id=source.source_id,
+        source=source.source,
+        as_of=query.as_of.astimezone(UTC),
+        scope=query.scope,
+        location_ids=location_ids,
+        allowed_location_ids=allowed,
+        format=upload.format,
+        encoding=upload.encoding,
+        acknowledged_seq=query.acknowledged_seq,
+        nets_allocations=query.nets_allocations,
+    )
+
+
+def allowed_locations(
+    services: Services, caller: Caller, of_source: frozenset[int] | None
+) -> list[int] | None:
+    """The locations that both the key and the source may write (None: all)."""
+    of_key = None
+    if caller.locations:
+        known = services.reference.locations
+        of_key = {known[name].location_id for name in caller.locations if name in known}
+    if of_source is None:
+        return None if of_key is None else sorted(of_key)
+    return sorted(of_source if of_key is None else of_source & of_key)
+
+
+def start_waiting(services: Services) -> None:
+    """Run what is queued in this process, now; the timetable sees to what it leaves."""
+    task = asyncio.create_task(run_waiting(services), name="imports")
+    RUNNING.add(task)
+    task.add_done_callback(RUNNING.discard)
+
+
+# A task that nobody holds may be collected while it runs.
+RUNNING: set["asyncio.Task[int]"] = set()
+
+
+async def run_waiting(services: Services) -> int:
+    """Run what is queued; answers how many imports ran."""
+    return await imports.run_waiting_imports(services.pool, services.availability.imported)
