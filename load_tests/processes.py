@@ -136,7 +136,13 @@ def empty_redis(url: str) -> None:
         redis.flushall()
 
 
-# Memory -------------------------------------------------------------------
+# What a process takes -----------------------------------------------------
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has had so far, in the program and in the system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(pid: int, name: str = "VmRSS") -> float:

@@ -1,6 +1,7 @@
 """What a run leaves behind: results.json, results.md and a chart."""
 
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -97,6 +98,11 @@ def notes(figure: Figure) -> list[str]:
         middle = len(figure.ours) // 2
         typical = sorted(figure.ours, key=lambda sample: sample.p99_ms or 0)[middle]
         said.append(f"p50 {typical.p50_ms:.1f} ms, p99 {typical.p99_ms:.1f} ms")
+        costs = [
+            f"{median(sample.cpu_us or 0 for sample in side):.0f} µs"
+            for side in (figure.ours, figure.base)
+        ]
+        said.append(f"the server's CPU a request: {costs[0]}, base {costs[1]}")
     if figure.note:
         said.append(figure.note)
     wrong = figure.faults

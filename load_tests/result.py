@@ -34,12 +34,17 @@ class Faults(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct):
-    """One side in one round. p50_ms, p99_ms: latencies, where requests were timed one by one."""
+    """One side in one round. p50_ms, p99_ms: latencies, where requests were timed one by one.
+
+    cpu_us: processor time of the server's process for each request; tells, where the machine is
+    shared with the load, what a rate hides.
+    """
 
     rate: float
     faults: Faults = Faults()
     p50_ms: float | None = None
     p99_ms: float | None = None
+    cpu_us: float | None = None
 
 
 class Figure(msgspec.Struct):

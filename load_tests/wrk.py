@@ -1,7 +1,6 @@
 """The load generator: wrk with a Lua script each, one thread, CONNECTIONS connections."""
 
 import itertools
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from load_tests.bench import CONNECTIONS, Bench
-from load_tests.processes import Server
+from load_tests.processes import Server, cpu_seconds
 from load_tests.result import BenchError, Faults, Sample
 
 SCRIPTS = Path(__file__).parent / "wrk"
@@ -20,7 +19,10 @@ runs = itertools.count(1)
 
 
 class Report(msgspec.Struct):
-    """What a script's `done` printed. refused: answers of 400 and above."""
+    """What a script's `done` printed. refused: answers of 400 and above.
+
+    cpu_us: of the server's process, for each request.
+    """
 
     requests: int
     microseconds: int
@@ -30,6 +32,7 @@ class Report(msgspec.Struct):
     p50_us: int
     p99_us: int
     statuses: dict[str, int]
+    cpu_us: float = 0.0
 
     def sample(self, found: Faults | None = None) -> Sample:
         """Good answers a second; all others are failures, beside what the audit found."""
@@ -40,6 +43,7 @@ class Report(msgspec.Struct):
             failed + found if found else failed,
             self.p50_us / 1000,
             self.p99_us / 1000,
+            self.cpu_us,
         )
 
 
@@ -60,12 +64,14 @@ def load(server: Server, path: str, script: str, seconds: float, *arguments: obj
     for name, value in server.headers.items():
         command += ["-H", f"{name}: {value}"]
     command += [f"{server.url}{path}", "--", *map(str, arguments)]
+    before = cpu_seconds(server.pid)
     finished = subprocess.run(
         command, cwd=SCRIPTS, capture_output=True, text=True, timeout=seconds + GRACE_SECONDS
     )
     for line in finished.stdout.splitlines():
         if line.startswith("RESULT "):
-            report = msgspec.convert(json.loads(line[7:]), Report)
+            report = msgspec.json.decode(line[7:], type=Report)
+            report.cpu_us = (cpu_seconds(server.pid) - before) * 1e6 / max(report.requests, 1)
             if report.refused:
                 print(f"    refused: {report.statuses or report.refused}", flush=True)
             return report

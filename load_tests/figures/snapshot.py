@@ -57,6 +57,7 @@ def snapshot(bench: Bench) -> list[Figure]:
     first, again = write_feeds(bench)
     template = filled_database(
         bench,
+        "items, locations",
         f"SELECT pg_temp.seed_reference({bench.snapshot_items}, {bench.snapshot_locations})",
     )
     rounds = [run_round(bench, template, first, again) for _ in range(bench.rounds)]

@@ -91,6 +91,7 @@ WHERE :allowed_location_ids::int[] IS NULL OR location_id = ANY (:allowed_locati
 SELECT location_id, array_agg(item_id) AS item_ids
 FROM levels
 WHERE location_id = ANY (:location_ids::int[])
+  AND (:allowed_location_ids::int[] IS NULL OR location_id = ANY (:allowed_location_ids::int[]))
 GROUP BY location_id;
 
 -- name: forget_import_errors!

@@ -18,10 +18,11 @@ from truestock.http import (
     keys,
     orders,
     reservations,
+    schema,
     stock,
 )
-from truestock.http.endpoint import let_paths_have_parts, routes
 from truestock.http.problems import on_fault, on_http_exception
+from truestock.http.routing import Routes, in_front_of
 from truestock.jobs import timetable
 from truestock.telemetry import configure_logging
 
@@ -49,7 +50,6 @@ def create_app(settings: Settings | None = None) -> Litestar:
             yield
 
     app = Litestar(
-        routes(ENDPOINTS),
         lifespan=[lifespan],
         openapi_config=None,
         exception_handlers={
@@ -58,5 +58,6 @@ def create_app(settings: Settings | None = None) -> Litestar:
         },
         logging_config=None,
     )
-    let_paths_have_parts(app)
+    routes = Routes([*ENDPOINTS, *schema.endpoints_for(ENDPOINTS)])
+    app.asgi_handler = in_front_of(app.asgi_handler, routes)
     return app

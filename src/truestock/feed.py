@@ -327,7 +327,7 @@ def bars(console: Console, name: str) -> Iterator[Report]:
 
         def report(what: str, done: int, of: int) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(f"{name} {what}")
+                tasks[what] = progress.add_task(f"{name:20} {what:7}")
             progress.update(tasks[what], completed=done, total=of)
 
         yield report

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import httpx
@@ -25,33 +26,45 @@ def service_database_url(make_database: Callable[[], Iterator[str]]) -> Iterator
         yield url
 
 
-@pytest.fixture(scope="package")
-async def app(service_database_url: str, servers: Servers) -> AsyncIterator[Litestar]:
-    """The application while it runs; at the end its books must agree."""
-    # Another Redis database than that of other tests: items have the same numbers there.
-    settings = Settings(
-        database_url=service_database_url,
+def settings_for(database_url: str, servers: Servers) -> Settings:
+    """Settings of a service that does nothing by itself."""
+    return Settings(
+        database_url=database_url,
         redis_url=urlsplit(servers.redis_url)._replace(query="db=7").geturl(),
         bootstrap_key=BOOTSTRAP_KEY,
         jobs=False,
         log_level="error",
     )
-    app = create_app(settings)
+
+
+@asynccontextmanager
+async def running(app: Litestar) -> AsyncIterator[Litestar]:
+    """The application while it runs.
+
+    In one task from start to end, as its task group needs: a fixture's two halves are two tasks.
+    """
     started, stop = asyncio.Event(), asyncio.Event()
 
-    # In one task from start to end, as its task group needs; a fixture's two halves are two tasks.
     async def run() -> None:
         async with app.lifespan():
             started.set()
             await stop.wait()
 
     task = asyncio.create_task(run())
-    await asyncio.wait({task, asyncio.create_task(started.wait())}, return_when="FIRST_COMPLETED")
+    begun = asyncio.create_task(started.wait())
+    await asyncio.wait({task, begun}, return_when="FIRST_COMPLETED")
     if task.done():
         await task
     yield app
     stop.set()
     await task
+
+
+@pytest.fixture(scope="package")
+async def app(service_database_url: str, servers: Servers) -> AsyncIterator[Litestar]:
+    """The application; at the end its books must agree."""
+    async with running(create_app(settings_for(service_database_url, servers))) as app:
+        yield app
     await assert_no_drift(service_database_url)
 
 

@@ -111,8 +111,8 @@ async def test_a_count_keeps_what_happened_after_it(
     after = shop.fact(Kind.RECEIPT, ("tee", 10, "oslo"), at(90))
     await ledger.submit(shop.record(before, after))
     # At the instant of a movement, the count has seen it.
-    again = shop.fact(Kind.SALE, ("tee", 1, "rome"), at(60))
-    await ledger.submit(shop.record(again))
+    seen = [shop.fact(Kind.SALE, ("tee", 1, place), at(60)) for place in ("rome", "oslo")]
+    await ledger.submit(shop.record(*seen))
     status = await send(pool, shop, f"{HEADER}\ntee,oslo,4\ntee,rome,6\n", 60)
     assert outcome(status) == {"applied": 1, "unchanged": 1}
     assert (await figures(connection, shop, "tee", "oslo"))["on_hand"] == 14
@@ -310,6 +310,18 @@ async def test_a_full_file_speaks_of_the_locations_that_the_request_names(
     await send(pool, shop, f"{HEADER}\n", 60, scope="full", location_ids=named)
     assert {key: figure for key, figure in (await on_hand(connection)).items() if figure} == {
         ("tee", "oslo"): 5
+    }
+
+
+async def test_a_full_file_empties_no_location_that_the_sender_may_not_write(
+    connection: Connection, pool: Pool, shop: Shop
+) -> None:
+    await send(pool, shop, STOCK)
+    rome, oslo = shop.locations["rome"], shop.locations["oslo"]
+    fields = {"location_ids": [rome, oslo], "allowed_location_ids": [oslo]}
+    await send(pool, shop, f"{HEADER}\n", 60, scope="full", **fields)
+    assert {key: figure for key, figure in (await on_hand(connection)).items() if figure} == {
+        ("tee", "rome"): 7
     }
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from datetime import timedelta
 
-import pytest
 from tests.conftest import OpenLedger
 from tests.seeding import (
     MORNING,

@@ -4,6 +4,7 @@ import asyncio
 
 import asyncpg
 import pytest
+from asyncpg.transaction import Transaction
 from tests.conftest import OpenLedger
 from tests.seeding import (
     Shop,
@@ -112,6 +113,31 @@ async def test_a_wait_for_the_database_is_bounded(
         stuck = await ledger.submit(shop.reserve("r", ("tee", 1, "oslo")))
     assert (stuck.status, body(stuck)["code"]) == (503, "overloaded")
     assert (await ledger.submit(shop.reserve("r", ("tee", 1, "oslo")))).status == 201
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_connection_lost_during_the_commit_leaves_no_doubt(
+    connection: Connection,
+    ledger: Ledger,
+    shop: Shop,
+    monkeypatch: pytest.MonkeyPatch,
+    committed: bool,
+) -> None:
+    await stock(ledger, shop, ("tee", 5, "oslo"))
+    commit = Transaction.commit
+
+    async def lose_the_answer(transaction: Transaction) -> None:
+        monkeypatch.undo()
+        if committed:
+            await commit(transaction)
+        transaction._connection.terminate()
+        raise asyncpg.ConnectionDoesNotExistError
+
+    monkeypatch.setattr(Transaction, "commit", lose_the_answer)
+    # Without a key: run again although it had been committed, it would find its own id taken.
+    answer = await ledger.submit(shop.reserve("r", ("tee", 1, "oslo")))
+    assert (answer.status, answer.replayed) == (201, False)
+    assert (await figures(connection, shop, "tee", "oslo"))["held"] == 1
 
 
 async def test_every_answer_survives_its_connection_being_cut(

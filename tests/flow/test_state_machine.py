@@ -110,7 +110,7 @@ changes = st.builds(ChangeLines, numbers, wants)
 extends = st.builds(Extend, numbers, st.sampled_from([30, 900, 7200]))
 releases = st.builds(Release, numbers)
 expires = st.builds(Expire, numbers)
-confirms = st.builds(confirm, numbers, st.integers(0, 4).map("o{}".format)) | st.builds(
+confirms = st.builds(confirm, numbers, st.integers(1, 12).map("r{}".format)) | st.builds(
     confirm, numbers, st.just("o"), st.just(("tee", 1, "oslo"))
 )
 kinds = st.sampled_from([kind.value for kind in Kind][:9])

@@ -226,13 +226,14 @@ async def left_out(
 ) -> Found:
     """Zero for each level at the file's locations that the file does not speak of.
 
-    Locations: those that the request names, else those that the file does.
+    Locations: those that the request names, else those that the file does; never one that the
+    sender may not write.
     """
     named = run.location_ids
     if named is None:
         named = np.unique(np.concatenate([part.counts.location_ids for part in found])).tolist()
     spoken_of = np.concatenate([*(part.keys for part in found), *unclear])
-    rows = await connection.fetch(SQL["list_stocked_items"], named)
+    rows = await connection.fetch(SQL["list_stocked_items"], named, run.allowed_location_ids)
     stocked = [
         as_keys(np.array(row["item_ids"], np.int32), np.array(row["location_id"], np.int32))
         for row in rows

@@ -6,24 +6,16 @@
 """
 
 import hashlib
-import re
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import msgspec
-from litestar import Litestar, asgi
-from litestar.handlers import ASGIRouteHandler
-from litestar.types import ASGIApp, Receive, Send
-from litestar.types import Scope as ASGIScope
 
 from truestock.flows.entries import UNREADABLE
 from truestock.flows.idempotency import once
 from truestock.flows.services import Services
 from truestock.http.exchange import Exchange, Streamed
-from truestock.http.problems import JSON, RefusedError, fault, invalid, refused
+from truestock.http.problems import JSON, RefusedError, invalid, refused
 from truestock.http.query import read_query
 from truestock.ledger.commands import Answer, Token, encode, refusal_answer
 from truestock.model.caller import Caller, Scope
@@ -33,8 +25,6 @@ from truestock.model.stock import Name
 T = TypeVar("T")
 
 MAX_KEY_LENGTH = 255
-# Stands for a slash in a part of a path; no name may have it.
-SLASH = "\x1f"
 
 
 class Doc(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +62,7 @@ class Call(msgspec.Struct):
 
     def path(self, name: str, kind: Any = Name) -> str:
         """A part of the path; raises 400 where it is not of its kind, so that nothing can be it."""
-        part = str(self.exchange.path_params[name]).replace(SLASH, "/")
+        part = self.exchange.path_params[name]
         try:
             return str(msgspec.convert(part, kind))
         except msgspec.ValidationError as error:
@@ -164,72 +154,6 @@ def endpoint(
         return Endpoint(doc, run)
 
     return decorate
-
-
-def routes(endpoints: Iterable[Endpoint]) -> list[ASGIRouteHandler]:
-    """The endpoints as the framework's routes, one a path."""
-    by_path: dict[str, dict[str, Endpoint]] = {}
-    for each in endpoints:
-        by_path.setdefault(each.doc.path, {})[each.doc.method] = each
-    return [route_for(path, methods) for path, methods in by_path.items()]
-
-
-def let_paths_have_parts(app: Litestar) -> None:
-    """Let the framework's plain ASGI routes have path parameters, with slashes if need be.
-
-    Litestar 2 keeps those of an ASGI route under "asgi", but looks them up by the request's method.
-    """
-    app.asgi_handler = keep_slashes(app.asgi_handler)
-    nodes = [app.asgi_router.root_route_map_node]
-    while nodes:
-        node = nodes.pop()
-        nodes.extend(node.children.values())
-        if (parts := node.path_parameters.get("asgi")) is not None:
-            node.path_parameters = defaultdict(partial(tuple, parts), node.path_parameters)
-
-
-def keep_slashes(inner: ASGIApp) -> ASGIApp:
-    """Let a name in a path have a slash in it (`%2F`): servers unquote paths before they route."""
-
-    async def serve(scope: ASGIScope, receive: Receive, send: Send) -> None:
-        raw: bytes = scope.get("raw_path") or b""
-        if b"%2" in raw and b"%1F" not in (upper := raw.upper()) and b"%2F" in upper:
-            parts = re.split("%2f", raw.decode("latin-1"), flags=re.IGNORECASE)
-            scope["path"] = SLASH.join(unquote(part) for part in parts)
-        await inner(scope, receive, send)
-
-    return serve
-
-
-def route_for(path: str, methods: dict[str, Endpoint]) -> ASGIRouteHandler:
-    """One path's route: the endpoint by method, refusals and faults as problems."""
-    if "GET" in methods:
-        methods = methods | {"HEAD": methods["GET"]}
-    allow = ", ".join(sorted(methods))
-
-    async def serve(scope: ASGIScope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send)
-        found = methods.get(exchange.method)
-        if found is None:
-            detail = f"{exchange.method} does not fit {exchange.path}, which takes {allow}."
-            answer = refusal_answer(Refusal(Code.METHOD_NOT_ALLOWED, detail))
-            await exchange.reply(msgspec.structs.replace(answer, allow=allow))
-            return
-        outcome: Answer | Streamed
-        try:
-            outcome = await found.run(exchange, exchange.scope["litestar_app"].state["services"])
-        except RefusedError as error:
-            outcome = refusal_answer(error.refusal)
-        except ConnectionAbortedError:
-            return
-        except Exception as error:
-            outcome = refusal_answer(fault(exchange.method, exchange.path, error))
-        if isinstance(outcome, Streamed):
-            await exchange.stream(outcome)
-        else:
-            await exchange.reply(outcome)
-
-    return asgi(path.replace("}", ":str}"), copy_scope=False)(serve)
 
 
 async def answered(handler: Handler, call: Call, status: int) -> Answer:

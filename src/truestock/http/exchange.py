@@ -24,14 +24,16 @@ class Exchange:
 
     __slots__ = ("method", "path", "path_params", "query_string", "receive", "scope", "send")
 
-    def __init__(self, scope: Any, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, scope: Any, receive: Receive, send: Send, path_params: dict[str, str]
+    ) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.method: str = self.scope["method"]
         self.path: str = self.scope["path"]
         self.query_string: bytes = self.scope["query_string"]
-        self.path_params: dict[str, Any] = self.scope["path_params"]
+        self.path_params = path_params
 
     def header(self, name: bytes) -> str | None:
         """A header by its lower-case name, None if it was not sent."""
@@ -99,15 +101,13 @@ class Exchange:
 
 def headers_of(answer: Answer) -> dict[str, str]:
     """What an answer says beside its body."""
-    headers: dict[str, str] = {}
+    headers = dict(answer.headers)
     if answer.replayed:
         headers["idempotency-replayed"] = "true"
     if answer.retry_after is not None:
         headers["retry-after"] = str(answer.retry_after)
     if answer.status == 401:
         headers["www-authenticate"] = 'Bearer realm="truestock"'
-    if answer.allow:
-        headers["allow"] = answer.allow
     return headers
 
 

@@ -139,7 +139,9 @@ class Schemas:
         found, components = msgspec.json.schema_components(
             [Name, *kinds, *queries], ref_template=REF
         )
-        self._found = {id(kind): schema for kind, schema in zip([Name, *kinds], found)}
+        self._found = {
+            id(kind): schema for kind, schema in zip([Name, *kinds], found, strict=False)
+        }
         # Parameters stand one by one with their operation.
         self._parameters = {kind: components.pop(kind.__name__) for kind in set(queries)}
         for (struct, field), entry in ENTRIES.items():
@@ -168,7 +170,7 @@ class Schemas:
 
 
 def without_null(schema: Schema) -> Schema:
-    """A parameter is left out rather than null."""
+    """What may be left out, as it is when it is not."""
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     if not kinds:
         return schema

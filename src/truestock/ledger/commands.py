@@ -36,6 +36,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     retry_after: seconds. media_type: JSON, or problem+json, unless it says otherwise.
     provisional: only a proposal was refused; the flow looks further before it answers.
+    headers: what else the answer says, by lower-case name.
     """
 
     status: int
@@ -44,7 +45,7 @@ class Answer(msgspec.Struct, frozen=True):
     provisional: bool = False
     retry_after: int | None = None
     media_type: str | None = None
-    allow: str | None = None
+    headers: dict[str, str] = {}
 
     @property
     def kept(self) -> bool:

@@ -186,17 +186,9 @@ class Ledger:
                     await self._commit([pending])
         else:
             self.commits += 1
-            if outcome.packed is not None:
-                self._publish(outcome.levels, outcome.packed)
+            self._tell_readers(outcome)
             for pending, answer in zip(batch, outcome.answers, strict=True):
                 self._resolve(pending, answer)
-
-    def _publish(self, levels: list[Figures], packed: bytes) -> None:
-        # What is committed is answered, whatever readers make of it.
-        try:
-            self._on_commit(levels, packed)
-        except Exception:
-            log.exception("ledger_on_commit_failed")
 
     def _tell_readers(self, outcome: Outcome) -> None:
         if outcome.packed is None:
@@ -247,8 +239,6 @@ class Ledger:
                 if await self._was_committed(outcome, deadline):
                     assert outcome is not None
                     return outcome
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
                 if asyncio.get_running_loop().time() > deadline:
                     raise
 
