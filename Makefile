@@ -18,7 +18,7 @@ lint: install
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not campaign"
 
 unit: install
 	$(BIN)/python -m pytest tests/unit
@@ -31,6 +31,10 @@ bench: install
 
 faults: install
 	$(BIN)/python -m pytest -m campaign tests/faults
+
+# The model against the ledger, step by step, for a quarter of an hour.
+soak: install
+	$(BIN)/python -m pytest --hypothesis-profile=soak tests/flow/test_state_machine.py
 
 format: install
 	$(BIN)/ruff check --fix .

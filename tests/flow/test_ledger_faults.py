@@ -1,6 +1,7 @@
 """What is answered is on disk, once, whatever happens around it."""
 
 import asyncio
+from typing import Any
 
 import asyncpg
 import pytest
@@ -115,6 +116,35 @@ async def test_a_wait_for_the_database_is_bounded(
     assert (await ledger.submit(shop.reserve("r", ("tee", 1, "oslo")))).status == 201
 
 
+@pytest.mark.parametrize(
+    ("collisions", "status"),
+    [(writer.COMMIT_ATTEMPTS - 1, 201), (writer.COMMIT_ATTEMPTS, None)],
+)
+async def test_a_command_that_collides_is_run_again_within_a_bound(
+    ledger: Ledger,
+    shop: Shop,
+    monkeypatch: pytest.MonkeyPatch,
+    collisions: int,
+    status: int | None,
+) -> None:
+    await stock(ledger, shop, ("tee", 5, "oslo"))
+    run_batch, left = writer.run_batch, [None] * collisions
+
+    async def collide(*batch: Any) -> Any:
+        outcome = await run_batch(*batch)
+        if left:
+            left.pop()
+            raise asyncpg.UniqueViolationError
+        return outcome
+
+    monkeypatch.setattr(writer, "run_batch", collide)
+    if status is None:
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await ledger.submit(shop.reserve("r", ("tee", 1, "oslo")))
+    else:
+        assert (await ledger.submit(shop.reserve("r", ("tee", 1, "oslo")))).status == status
+
+
 @pytest.mark.parametrize("committed", [True, False])
 async def test_a_connection_lost_during_the_commit_leaves_no_doubt(
     connection: Connection,
@@ -156,16 +186,18 @@ async def test_every_answer_survives_its_connection_being_cut(
             answered.append(name)
 
     async def cut() -> None:
-        while True:
+        while buying:
             await asyncio.sleep(0.05)
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'truestock-ledger' AND datname = current_database()"
             )
 
+    buying = True
     cutting = asyncio.create_task(cut())
     await asyncio.gather(*(buy(buyer) for buyer in range(40)))
-    cutting.cancel()
+    buying = False
+    await cutting
     stored = await connection.fetch("SELECT reservation_id FROM reservations")
     assert sorted(row["reservation_id"] for row in stored) == sorted(answered)
     assert len(answered) == 1200

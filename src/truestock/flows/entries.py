@@ -7,7 +7,8 @@ import msgspec
 from truestock.model.refusal import FieldError
 
 # What decoding can raise at bytes from outside; lists in lists in lists are a RecursionError.
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+# ValueErrors are those of UTF-8 and base64.
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 # How a decoding error reads to a caller: the edges' affair.
 Explain = Callable[[Exception], FieldError]

@@ -1,9 +1,13 @@
 """Levels, movements and sources as they are read by those who compare figures."""
 
+import base64
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from truestock.db import SQL, rows_as
+from truestock.flows.entries import UNREADABLE
 from truestock.flows.expire import expire_due
 from truestock.flows.services import Services
 from truestock.model.caller import Caller
@@ -19,13 +23,18 @@ from truestock.model.insight import (
     SourceList,
 )
 from truestock.model.keys import PageQuery
-from truestock.model.refusal import Code, FieldError, Refusal
-from truestock.model.stock import free_units
+from truestock.model.refusal import Code, FieldError, Refusal, field_refusal
+from truestock.model.stock import Name, encode, free_units
+
+decode_cursor = msgspec.json.Decoder(tuple[Name, Name]).decode
 
 
-async def list_levels(services: Services, caller: Caller, query: LevelQuery) -> LevelList:
+async def list_levels(services: Services, caller: Caller, query: LevelQuery) -> LevelList | Refusal:
     """Levels as they are now, by (sku, location)."""
-    after_sku, _, after_location = (query.cursor or "").partition("|")
+    try:
+        after_sku, after_location = ("", "") if query.cursor is None else read_cursor(query.cursor)
+    except UNREADABLE:
+        return field_refusal("/cursor", "It is not a cursor of this list.")
     rows = await services.pool.fetch(
         SQL["list_levels"],
         datetime.now(UTC),
@@ -38,8 +47,13 @@ async def list_levels(services: Services, caller: Caller, query: LevelQuery) -> 
     levels = [level_answer(row) for row in rows[: query.limit]]
     cursor = None
     if len(rows) > query.limit:
-        cursor = f"{levels[-1].sku}|{levels[-1].location}"
+        cursor = base64.urlsafe_b64encode(encode((levels[-1].sku, levels[-1].location))).decode()
     return LevelList(levels, cursor)
+
+
+def read_cursor(cursor: str) -> tuple[str, str]:
+    """The sku and location that a page ended with; raises what UNREADABLE lists."""
+    return decode_cursor(base64.b64decode(cursor.encode(), b"-_", validate=True))
 
 
 def level_answer(row: Any) -> LevelAnswer:

@@ -14,7 +14,7 @@ from truestock.ledger.commands import Answer, Refuse, Token
 from truestock.ledger.read import reservation_from
 from truestock.model.buffers import sellable
 from truestock.model.place import ItemRef, LocationRef, distance_km
-from truestock.model.refusal import Code, FieldError, Refusal
+from truestock.model.refusal import Code, FieldError, Refusal, field_refusal
 from truestock.model.reservation import (
     ChangeLines,
     Destination,
@@ -75,6 +75,8 @@ async def read_reservation(services: Services, document_id: str) -> Reservation 
 
 async def known_items(services: Services, lines: list[LineRequest]) -> dict[str, ItemRef] | Refusal:
     """The lines' items, or a refusal that points at each sku and location nobody knows."""
+    if ambiguous := line_id_fault(lines):
+        return ambiguous
     reference = services.reference
     items = await reference.items({line.sku for line in lines})
     faults: list[FieldError] = []
@@ -88,6 +90,16 @@ async def known_items(services: Services, lines: list[LineRequest]) -> dict[str,
     if not faults:
         return items
     return Refusal(faults[0].code, faults[0].detail, errors=tuple(faults))
+
+
+def line_id_fault(lines: list[LineRequest]) -> Refusal | None:
+    """One line may stand several times, as when it is split; but always for the same item."""
+    skus: dict[str, str] = {}
+    for number, line in enumerate(lines):
+        if skus.setdefault(line.line_id, line.sku) != line.sku:
+            detail = f"The line_id {line.line_id!r} is another item's already."
+            return field_refusal(f"/lines/{number}/line_id", detail)
+    return None
 
 
 async def wants_for(

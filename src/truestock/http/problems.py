@@ -97,8 +97,8 @@ def fault(method: str, path: str, error: Exception) -> Refusal:
 def invalid(error: Exception) -> RefusedError:
     """A body or query that msgspec did not take, with a pointer to the field."""
     text = "It is nested too deeply." if isinstance(error, RecursionError) else str(error)
-    match = re.fullmatch(r"(.*?)(?: - at `(key in )?\$(.*)`)?", text, re.DOTALL)
-    detail, path = (match[1], match[3] or "") if match else (text, "")
+    match = re.fullmatch(r"(.*?)(?: - at (?:`key` in )?`\$(.*)`)?", text, re.DOTALL)
+    detail, path = (match[1], match[2] or "") if match else (text, "")
     pointer = "".join(f"/{part}" for part in path_parts(path))
     if field := re.search(r"(?:unknown|missing required) field `(.*)`", detail, re.DOTALL):
         pointer += f"/{escape(field[1])}"

@@ -61,7 +61,7 @@ async def record_events(call: Call) -> Answer | Refusal:
 
 
 @endpoint("GET", "/v1/stock/levels", Scope.AVAILABILITY_READ, query=LevelQuery, answer=LevelList)
-async def list_levels(call: Call) -> LevelList:
+async def list_levels(call: Call) -> LevelList | Refusal:
     """Levels with all their buckets."""
     return await insight.list_levels(call.services, call.caller, call.query)
 

@@ -11,7 +11,7 @@ from truestock.model.facts import FactStatus
 from truestock.model.order import Order
 from truestock.model.record import EventResults, Record
 from truestock.model.reservation import Reservation, Reserve
-from truestock.model.stock import Bucket, Figures, Level, Movement, pack_figures
+from truestock.model.stock import Figures, Level, Movement, pack_figures
 
 encode = msgspec.json.Encoder().encode
 
@@ -50,7 +50,7 @@ async def write_decisions(connection: Connection, view: View, decided: list[Deci
         *movement_columns(view, movements),
         *level_columns(levels),
         *reservation_columns([item for item in made if isinstance(item.command, Reserve)]),
-        *claim_columns(made, view),
+        *claim_columns(made),
         *answer_columns(kept),
         packed,
         events_column(decisions),
@@ -155,25 +155,21 @@ def reservation_columns(made: list[Decided]) -> list[list[object]]:
     return columns(rows, 8)
 
 
-def claim_columns(made: list[Decided], view: View) -> list[list[object]]:
-    """New claims; those of a document that had some get numbers after the old ones."""
-    rows: list[tuple[object, ...]] = []
-    for item in made:
-        decision = item.decision
-        for claim in chain(decision.claims or (), decision.order_claims):
-            old = view.claims.get(claim.document_id) if claim.bucket is Bucket.HELD else None
-            number = claim.claim_no + (old[-1].claim_no + 1 if old else 0)
-            rows.append(
-                (
-                    claim.document_id,
-                    number,
-                    claim.item_id,
-                    claim.location_id,
-                    claim.bucket,
-                    claim.quantity,
-                    claim.expires_at,
-                )
-            )
+def claim_columns(made: list[Decided]) -> list[list[object]]:
+    """New claims; a document that had some has let go of them by now."""
+    rows: list[tuple[object, ...]] = [
+        (
+            claim.document_id,
+            claim.claim_no,
+            claim.item_id,
+            claim.location_id,
+            claim.bucket,
+            claim.quantity,
+            claim.expires_at,
+        )
+        for item in made
+        for claim in chain(item.decision.claims or (), item.decision.order_claims)
+    ]
     return columns(rows, 7)
 
 

@@ -19,7 +19,7 @@ class LevelQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     location: list[Name] | None = None
     at: Instant | None = None
     known_at: Instant | None = None
-    cursor: Annotated[str, Meta(max_length=300)] | None = None
+    cursor: Annotated[str, Meta(max_length=2_000)] | None = None
     limit: PageSize = MAX_PAGE
 
 

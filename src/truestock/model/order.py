@@ -16,7 +16,7 @@ from truestock.model.reservation import (
     ReservationStatus,
     open_reservation,
 )
-from truestock.model.stock import Bucket, Draft, Instant, Kind, Name, ShortText
+from truestock.model.stock import Bucket, Draft, Instant, Kind, Name, ShortText, in_utc
 
 
 class Customer(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -175,7 +175,7 @@ def order_of(command: Confirm, reservation: Reservation, now: datetime) -> Order
         reservation.reservation_id,
         request.customer,
         request.destination or reservation.destination,
-        request.needed_by,
+        None if request.needed_by is None else in_utc(request.needed_by),
     )
 
 
