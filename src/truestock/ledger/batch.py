@@ -106,6 +106,7 @@ def evolve(view: View, decision: Decision) -> None:
         view.reservations[decision.reservation.reservation_id] = decision.reservation
     if decision.order is not None:
         view.orders.add(decision.order.order_id)
+    view.facts.update((item.fact.source_id, item.fact.event_id) for item in decision.facts)
 
 
 async def read_answers(
