@@ -27,6 +27,7 @@ KEPT_SECONDS = 3600
 HEARTBEAT_SECONDS = 0.5
 SILENCE_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
+CANCEL_SECONDS = 0.1
 # How long a dropped item is not filled, and so how old what fills it may be at most.
 DROPPED_MS = 3_000
 MAX_FILL_SECONDS = 2.0
@@ -134,9 +135,11 @@ class Projection:
 
     async def close(self) -> None:
         """Stop and disconnect."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Again and again: the client swallows a cancellation now and then.
+        while pending := [task for task in self._tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending, timeout=CANCEL_SECONDS)
         with contextlib.suppress(RedisError, OSError):
             await self._client.aclose()
 

@@ -177,4 +177,7 @@ def document_of(struct: type, body: bytes, updated_at: datetime) -> Document:
     """What was put, with the defaults said and the time of the last change."""
     stored: Any = msgspec.json.decode(body, type=struct)
     document: Document = msgspec.to_builtins(stored)
+    for part in ("pickup", "ship_from"):
+        if part in document:
+            document[part].setdefault("enabled", True)
     return document | {"status": stored.status, "updated_at": updated_at}

@@ -165,6 +165,22 @@ async def put_location_group(call: Call) -> Any:
     return refusal or {"group": call.path("group"), "locations": call.body.locations}
 
 
+@endpoint(
+    "GET",
+    "/v1/location-groups/{group}",
+    Scope.AVAILABILITY_READ,
+    answer=GroupBody,
+    refuses=(Code.NOT_FOUND,),
+)
+async def get_location_group(call: Call) -> Any:
+    """A group's members."""
+    group, reference = call.path("group"), call.services.reference
+    if group not in reference.groups:
+        return Refusal(Code.NOT_FOUND, f"There is no location group {group!r}.")
+    members = [reference.locations_by_id[number].location for number in reference.groups[group]]
+    return {"group": group, "locations": members}
+
+
 @endpoint("PUT", "/v1/buffers", Scope.ADMIN, body=Rules, answer=Rules)
 async def put_buffers(call: Call) -> Any:
     """Replace the buffer rules; the most specific one binds reads and reservations alike."""
@@ -188,6 +204,7 @@ ENDPOINTS = [
     get_item,
     list_items,
     put_location_group,
+    get_location_group,
     put_buffers,
     get_buffers,
 ]

@@ -5,8 +5,8 @@ of buyers costs one lock and one flush, and a lone caller waits for nobody.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import asyncpg
@@ -29,6 +29,7 @@ from truestock.model.record import Record
 from truestock.model.refusal import Code, Refusal
 from truestock.model.reservation import ChangeLines, Reserve
 from truestock.model.stock import Figures
+from truestock.telemetry import BATCH_SIZE, COMMANDS, COMMITS, QUEUE
 
 log = structlog.get_logger()
 
@@ -166,6 +167,7 @@ class Ledger:
                 break
             named.update(names)
             batch.append(self._queue.popleft())
+        QUEUE.set(len(self._queue))
         return batch
 
     async def _commit(self, batch: list[Pending]) -> None:
@@ -189,6 +191,7 @@ class Ledger:
             self._tell_readers(outcome)
             for pending, answer in zip(batch, outcome.answers, strict=True):
                 self._resolve(pending, answer)
+            measure(batch, outcome.answers)
 
     def _tell_readers(self, outcome: Outcome) -> None:
         if outcome.packed is None:
@@ -295,3 +298,24 @@ def names_of(command: Command) -> tuple[str, ...]:
     if isinstance(command, Refuse) or (isinstance(command, Reserve) and command.fresh):
         return ()
     return (f"document:{command.document_id}",)
+
+
+def measure(batch: Sequence[Pending], answers: Sequence[Answer | Exception]) -> None:
+    """Count a commit and its commands, each kind once."""
+    COMMITS.inc()
+    BATCH_SIZE.observe(len(batch))
+    kinds = Counter(
+        (type(pending.command).__name__.lower(), outcome_of(answer))
+        for pending, answer in zip(batch, answers, strict=True)
+    )
+    for labels, count in kinds.items():
+        COMMANDS.labels(*labels).inc(count)
+
+
+def outcome_of(answer: Answer | Exception) -> str:
+    """What became of a command, for the metrics."""
+    if isinstance(answer, Exception):
+        return "failed"
+    if answer.replayed:
+        return "replayed"
+    return "done" if answer.status < 400 else "refused"
