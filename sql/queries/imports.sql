@@ -109,14 +109,15 @@ FROM unnest(:row_nos::bigint[], :codes::text[], :details::text[], :lines::text[]
 UPDATE imports SET rows_read = :rows_read, rows_rejected = :rows_rejected
 WHERE import_id = :import_id;
 
--- name: set_up_lane
+-- name: set_up_chunk
 -- A chunk's arrays look small to the planner and its tables may have been empty when it planned:
 -- keys found through the index one by one are right at every size. The chunk fits into work_mem.
-SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
-       set_config('enable_seqscan', 'off', false),
-       set_config('enable_hashjoin', 'off', false),
-       set_config('enable_mergejoin', 'off', false),
-       set_config('work_mem', '32MB', false);
+-- For this transaction alone: the connection goes back to a pool that resets nothing.
+SELECT set_config('plan_cache_mode', 'force_generic_plan', true),
+       set_config('enable_seqscan', 'off', true),
+       set_config('enable_hashjoin', 'off', true),
+       set_config('enable_mergejoin', 'off', true),
+       set_config('work_mem', '32MB', true);
 
 -- name: lock_counted_levels$
 -- In the one lock order; what is decided is read by the next statement, behind the locks.
@@ -226,7 +227,7 @@ WITH newer AS MATERIALIZED (
     SELECT unavailable_seq, item_id, location_id, 'unavailable', 'count',
            new_unavailable - old_unavailable, new_unavailable, :as_of,
            :source_id::int, :import_id::bigint::text, statement_timestamp()
-    FROM figures WHERE unavailable_seq IS NOT NULL
+    FROM figures WHERE unavailable_seq IS NOT NULL AND new_unavailable <> old_unavailable
 ), confirmed AS (
     INSERT INTO confirmed_counts (location_id, as_of, import_id, counted_by, with_unavailable,
                                   first_item_id, last_item_id, item_ids, quantities, recorded_at)

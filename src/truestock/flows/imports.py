@@ -187,7 +187,6 @@ async def run_locked(
         return False
     run = ImportRun(*row)
     try:
-        await connection.execute(SQL["set_up_lane"])
         surveyed = await survey(connection, run)
         await connection.execute(
             SQL["record_survey"], surveyed.rows, surveyed.rejected, run.import_id
@@ -233,7 +232,6 @@ async def apply_lanes(
 
     async def run_beside(lane: int) -> None:
         async with pool.acquire(timeout=LANE_TIMEOUT) as connection:
-            await connection.execute(SQL["set_up_lane"])
             await run_lane(lane, connection)
 
     try:

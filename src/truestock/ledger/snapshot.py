@@ -103,6 +103,7 @@ async def apply_until_committed(
     for attempt in range(1, COMMIT_ATTEMPTS + 1):
         try:
             async with connection.transaction():
+                await connection.execute(SQL["set_up_chunk"])
                 return await apply_chunk(connection, snapshot, chunk, mark)
         except COLLISIONS:
             if attempt == COMMIT_ATTEMPTS:
