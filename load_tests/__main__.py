@@ -33,6 +33,8 @@ PUBLISHED = REPOSITORY / "docs" / "benchmarks"
 # What is not a whole run does not replace the published one.
 PARTIAL = REPOSITORY / "build" / "benchmarks"
 QUICK_SECONDS, FULL_SECONDS = 3.0, 10.0
+# A median of fewer says little.
+PUBLISHED_ROUNDS = 3
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,7 +47,7 @@ QUICK_SECONDS, FULL_SECONDS = 3.0, 10.0
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the report goes [docs/benchmarks; quick or only: build/benchmarks].",
+    help="Where the report goes [docs/benchmarks; not a whole run: build/benchmarks].",
 )
 def main(
     quick: bool, only: tuple[str, ...], rounds: int | None, seconds: float | None, out: Path | None
@@ -62,12 +64,13 @@ def main(
             seconds=seconds or (QUICK_SECONDS if quick else FULL_SECONDS),
         ) as bench:
             measured, missing = measure(bench, chosen)
-            folder = out or (PARTIAL if quick or only else PUBLISHED)
+            whole = not (quick or only) and bench.rounds >= PUBLISHED_ROUNDS
+            folder = out or (PUBLISHED if whole else PARTIAL)
             write_report(folder, facts(bench), measured, missing)
     except BenchError as error:
         raise click.ClickException(str(error)) from error
     print(f"The report is in {folder}.")
-    if missing:
+    if missing or any(figure.faults.any for figure in measured):
         sys.exit(1)
 
 

@@ -21,8 +21,8 @@ def draw(file: Path, figures: list[Figure]) -> None:
     colours = [MET if figure.met else NOT_MET for figure in figures]
     axes.barh(places, lengths, color=colours, height=0.62)
     axes.axvline(1, color=INK, linewidth=1.2)
-    for place, figure, length in zip(places, figures, lengths, strict=True):
-        axes.text(length + 0.03, place, label(figure), va="center", color=INK, fontsize=9)
+    for place, figure in zip(places, figures, strict=True):
+        axes.text(LIMIT + 0.05, place, label(figure), va="center", color=INK, fontsize=9)
     axes.set_yticks(places, [title(figure) for figure in figures], color=INK)
     axes.invert_yaxis()
     axes.set_xlim(0, LIMIT + 0.9)

@@ -63,7 +63,7 @@ def about(facts: dict[str, Any]) -> list[str]:
         f" (fsync {postgresql['fsync']}, synchronous_commit {postgresql['synchronous_commit']}),"
         f" {packages}, wrk {facts['wrk']}.",
         "",
-        f"Medians of {facts['rounds']} rounds of {facts['seconds']:g} s each, both sides by turns."
+        f"Medians of {facts['rounds']} round(s) of {facts['seconds']:g} s each, by turns."
         " What each figure means: [load_tests](../../load_tests/README.md).",
     ]
 

@@ -155,6 +155,7 @@ WITH newer AS MATERIALIZED (
                    AS unchanged
         FROM (
             SELECT r.*,
+                   coalesce(r.stated, true) AS in_file,
                    l.item_id IS NOT NULL AS known,
                    l.counted_at IS NOT NULL AS counted_before,
                    coalesce(l.moved_at > :as_of, false) AS moved,
@@ -242,12 +243,12 @@ WITH newer AS MATERIALIZED (
     FROM (SELECT DISTINCT item_id FROM figures) AS f
     HAVING count(*) > 0
 )
-SELECT count(*) FILTER (WHERE stated AND (seq IS NOT NULL OR unavailable_seq IS NOT NULL))
+SELECT count(*) FILTER (WHERE in_file AND (seq IS NOT NULL OR unavailable_seq IS NOT NULL))
            AS applied,
-       count(*) FILTER (WHERE stated AND unchanged) AS unchanged,
-       count(*) FILTER (WHERE stated AND NOT unchanged AND seq IS NULL
+       count(*) FILTER (WHERE in_file AND unchanged) AS unchanged,
+       count(*) FILTER (WHERE in_file AND NOT unchanged AND seq IS NULL
                           AND unavailable_seq IS NULL) AS superseded,
-       count(*) FILTER (WHERE NOT stated) AS zeroed,
+       count(*) FILTER (WHERE NOT in_file) AS zeroed,
        ARRAY(SELECT DISTINCT item_id FROM figures ORDER BY item_id) AS item_ids
 FROM decided;
 

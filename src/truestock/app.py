@@ -21,6 +21,7 @@ from truestock.http import (
     schema,
     stock,
 )
+from truestock.http.limits import open_limits
 from truestock.http.problems import on_fault, on_http_exception
 from truestock.http.routing import Routes, in_front_of
 from truestock.jobs import timetable
@@ -45,6 +46,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             services = await stack.enter_async_context(open_services(chosen))
             await ensure_bootstrap_key(services.pool, chosen.bootstrap_key)
             app.state["services"] = services
+            app.state["limits"] = await stack.enter_async_context(open_limits(chosen))
             if chosen.jobs:
                 await stack.enter_async_context(timetable(services))
             yield

@@ -1,9 +1,14 @@
 """Settings, read once from the environment; every bound of the service has its name here."""
 
 import os
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
+from msgspec import Meta
+
+# Requests of one API key: a second, and at once.
+DEFAULT_RATE_LIMIT = 600
+DEFAULT_RATE_BURST = 1_200
 
 
 class ConfigError(ValueError):
@@ -17,6 +22,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap_key: the first key, with every scope; absent, only keys in the database work.
     jobs: whether this process runs the timetable when it leads.
     low_stock: sellable units at or below which a level is `low_stock`.
+    rate_limit: requests a second that each API key but the first may send (0: no limit).
+    rate_burst: how many of them it may send at once.
     """
 
     database_url: str
@@ -24,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap_key: str | None = None
     jobs: bool = True
     low_stock: int = 3
+    rate_limit: Annotated[int, Meta(ge=0, le=1_000_000)] = DEFAULT_RATE_LIMIT
+    rate_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = DEFAULT_RATE_BURST
     pool_size: int = 8
     log_level: str = "info"
     log_format: str = "auto"

@@ -1,6 +1,8 @@
 """Nothing that a caller sends fails the service: each is a problem that points at the field."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -208,6 +210,86 @@ async def test_floats_and_unix_times_are_no_whole_numbers_and_dates(api: Api) ->
     ):
         answer = await api.send("GET", path, params={name: value})
         assert (answer.status_code, pointers(assert_problem(answer))) == (400, [f"/{name}"])
+
+
+async def test_wrong_parameters_of_a_file_are_refused_by_name(
+    api: Api, store: Shop, services: Services
+) -> None:
+    good = {
+        "source": store.source,
+        "as_of": "2026-11-20T00:00:00Z",
+        "scope": "partial",
+        "locations": store.location,
+        "acknowledged_seq": "1",
+        "nets_allocations": "false",
+    }
+    file = b"sku,location,on_hand\n"
+    faults = []
+    for name in good:
+        for label, value in VALUES.items():
+            before = await services.pool.fetchval("SELECT count(*) FROM imports")
+            answer = await api.send(
+                "POST",
+                "/v1/stock/snapshots",
+                file,
+                params=good | {name: value},
+                headers={"content-type": "text/csv"},
+            )
+            if answer.status_code < 400:
+                continue
+            found = pointers(assert_problem(answer))
+            if not any(each.startswith(f"/{name}") for each in found):
+                faults.append(f"{label} as {name}: {answer.text}")
+            if await services.pool.fetchval("SELECT count(*) FROM imports") != before:
+                faults.append(f"{label} as {name}: an import was made")
+    assert not faults, "\n".join(faults)
+
+
+FILES = {
+    "nothing": b"",
+    "no header": b"tee,oslo,5\n",
+    "bytes": bytes(range(256)) * 20,
+    "NULs": b"\x00" * 5000,
+    "UTF-16": "sku,location,on_hand\ntee,oslo,1\n".encode("utf-16"),
+    "half a quote": b'sku,location,on_hand\n"tee,oslo,5\n',
+    "a huge number": b"sku,location,on_hand\ntee,oslo," + b"9" * 5000 + b"\n",
+    "a long line": b"sku,location,on_hand\n" + b"x" * 200_000 + b"\n",
+    "too many fields": b"sku,location,on_hand\n" + b"," * 5000 + b"\n",
+    "a header twice": b"sku,sku,location,on_hand\na,a,b,1\n",
+    "broken UTF-8": b"sku,location,on_hand\n\xff\xfe,oslo,5\n",
+}
+
+
+@pytest.mark.parametrize("file", FILES.values(), ids=FILES)
+@pytest.mark.parametrize("media_type", ["text/csv", "application/x-ndjson"])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_a_file_of_nonsense_changes_nothing(
+    api: Api, store: Shop, services: Services, file: bytes, media_type: str, encoding: str
+) -> None:
+    """It is taken, since it streams, and its import says what was wrong."""
+    before = await services.pool.fetchval("SELECT count(*) FROM movements")
+    headers = {"content-type": media_type, "content-encoding": encoding}
+    params = {"source": store.source, "as_of": "2026-11-20T00:00:00Z", "scope": "partial"}
+    answer = await api.send("POST", "/v1/stock/snapshots", file, params=params, headers=headers)
+    if answer.status_code != 202:
+        assert assert_problem(answer)["status"] == 400
+        return
+    status = await import_over(api, answer.json()["status_url"])
+    assert status["status"] in ("failed", "completed")
+    assert status["rows_applied"] == 0
+    assert await services.pool.fetchval("SELECT count(*) FROM movements") == before
+    errors = await api.send("GET", answer.json()["status_url"] + "/errors")
+    assert errors.text.startswith("row,code,detail,line")
+
+
+async def import_over(api: Api, status_url: str) -> dict[str, Any]:
+    """An import's last status."""
+    async with asyncio.timeout(10):
+        while True:
+            status = await api.get(status_url)
+            if status["status"] not in ("receiving", "queued", "running"):
+                return status
+            await asyncio.sleep(0.01)
 
 
 # Paths ----------------------------------------------------------------------

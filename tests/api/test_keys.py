@@ -147,7 +147,7 @@ CONTRACT = {
     "fulfilment:write": ["/v1/fulfilments"],
     "insight:read": ["/v1/ledger/movements"],
     "admin": [
-        "PUT /v1/items", "PUT /v1/locations", "/v1/location-groups", "/v1/buffers", "/v1/keys",
+        "PUT /v1/items", "PUT /v1/locations", "PUT /v1/location-groups", "/v1/buffers", "/v1/keys",
         "/v1/webhooks",
     ],
 }  # fmt: skip

@@ -1,23 +1,19 @@
 """Stock events: each is checked by itself, then all good ones are one command to the ledger."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 
-from truestock.config import MAX_CLOCK_AHEAD_SECONDS
 from truestock.db import SQL
 from truestock.flows.entries import UNREADABLE, Explain, text_in
 from truestock.flows.services import Services
 from truestock.ledger.commands import Answer, Token
-from truestock.model.facts import Fact, FactStatus, StockEvent, quantity_fault
+from truestock.model.facts import Fact, FactStatus, StockEvent, instant_fault, quantity_fault
 from truestock.model.place import ItemRef
 from truestock.model.record import EventResult, Record
 from truestock.model.refusal import Code
 from truestock.model.stock import Kind
-
-# Before it no system of today recorded stock: such a time is a date that was never set.
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 decode_event = msgspec.json.Decoder(StockEvent).decode
 
@@ -43,9 +39,9 @@ async def record_events(
     items = await services.reference.items(
         {event.sku for event in events if isinstance(event, StockEvent)}
     )
-    latest = datetime.now(UTC) + timedelta(seconds=MAX_CLOCK_AHEAD_SECONDS)
+    now = datetime.now(UTC)
     entries = [
-        fact_of(services, known, event, items, latest) if isinstance(event, StockEvent) else event
+        fact_of(services, known, event, items, now) if isinstance(event, StockEvent) else event
         for event in events
     ]
     return await services.ledger.submit(Record(known.source_id, tuple(entries)), token)
@@ -82,18 +78,14 @@ def fact_of(
     source: SourceRef,
     event: StockEvent,
     items: dict[str, ItemRef],
-    latest: datetime,
+    now: datetime,
 ) -> Fact | EventResult:
     """The event with the ledger's numbers, or why it is rejected."""
     kind = Kind(event.type)
     if fault := quantity_fault(kind, event.quantity):
         return rejected(event.event_id, Code.VALIDATION_FAILED, f"/quantity: {fault}")
-    if event.occurred_at > latest:
-        detail = "/occurred_at: It lies in the future; check the sender's clock and time zone."
-        return rejected(event.event_id, Code.VALIDATION_FAILED, detail)
-    if event.occurred_at < EARLIEST:
-        detail = f"/occurred_at: It lies before {EARLIEST:%Y-%m-%d}; the date was never set."
-        return rejected(event.event_id, Code.VALIDATION_FAILED, detail)
+    if fault := instant_fault(event.occurred_at, now):
+        return rejected(event.event_id, Code.VALIDATION_FAILED, f"/occurred_at: {fault}")
     if (item := items.get(event.sku)) is None:
         detail = f"There is no item {event.sku!r}: PUT it under /v1/items first."
         return rejected(event.event_id, Code.UNKNOWN_SKU, detail)

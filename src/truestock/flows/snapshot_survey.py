@@ -151,7 +151,7 @@ async def known_locations(connection: Connection, run: ImportRun) -> dict[str, i
 
 async def learn_items(connection: Connection, names: Names, parsed: Parsed) -> None:
     """Look up the skus of a block that have not been asked for yet."""
-    named = {sku for part in parsed.parts for sku in part.skus}
+    named = set[str]().union(*(part.skus for part in parsed.parts))
     named.update(fault.sku for fault in parsed.faults)
     missing = named - names.items.keys()
     if len(names.items) + len(missing) > MAX_IMPORT_NAMES:

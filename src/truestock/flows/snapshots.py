@@ -3,23 +3,21 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from truestock.config import MAX_CLOCK_AHEAD_SECONDS
 from truestock.flows import imports
 from truestock.flows.idempotency import once
 from truestock.flows.ingest import source_ref
 from truestock.flows.services import Services
 from truestock.ledger.commands import Answer, Token, encode, refusal_answer
 from truestock.model.caller import Caller
+from truestock.model.facts import instant_fault
 from truestock.model.refusal import Code, FieldError, Refusal, field_refusal
-from truestock.model.stock import Instant, Name
-
-SourceName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+from truestock.model.stock import Instant, Name, SourceName
 
 
 class SnapshotQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,9 +97,8 @@ async def snapshot_request(
     services: Services, caller: Caller, query: SnapshotQuery, upload: Upload
 ) -> imports.SnapshotRequest | Refusal:
     """The request with the ledger's numbers, or why it cannot be taken."""
-    if query.as_of > datetime.now(UTC) + timedelta(seconds=MAX_CLOCK_AHEAD_SECONDS):
-        detail = "as_of lies in the future; check the sender's clock and time zone."
-        return field_refusal("/as_of", detail)
+    if fault := instant_fault(query.as_of, datetime.now(UTC)):
+        return field_refusal("/as_of", fault)
     location_ids = None
     if query.locations is not None:
         known = services.reference.locations

@@ -169,7 +169,7 @@ async def put_location_group(call: Call) -> Any:
     "GET",
     "/v1/location-groups/{group}",
     Scope.AVAILABILITY_READ,
-    answer=GroupBody,
+    answer=GroupDocument,
     refuses=(Code.NOT_FOUND,),
 )
 async def get_location_group(call: Call) -> Any:

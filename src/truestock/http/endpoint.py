@@ -13,6 +13,7 @@ import msgspec
 
 from truestock.flows.entries import UNREADABLE
 from truestock.flows.idempotency import once
+from truestock.flows.keys import BOOTSTRAP
 from truestock.flows.services import Services
 from truestock.http.exchange import Exchange, Streamed
 from truestock.http.problems import JSON, RefusedError, invalid, refused
@@ -123,7 +124,10 @@ def endpoint(
 
     def decorate(handler: Handler) -> Endpoint:
         async def run(exchange: Exchange, services: Services) -> Answer | Streamed:
-            call = Call(exchange, services, await caller_of(exchange, services, scope))
+            caller = await caller_of(exchange, services, scope)
+            if scope is not None and caller.key_id != BOOTSTRAP:
+                await exchange.scope["litestar_app"].state["limits"].pass_through(exchange, caller)
+            call = Call(exchange, services, caller)
             if query is not None or (parameters and exchange.query_string):
                 call.query = read_query(exchange.query_string, parameters)
             if decode_body is not None:

@@ -19,10 +19,22 @@ class Streamed(msgspec.Struct):
     chunks: AsyncIterator[bytes]
 
 
+NO_HEADERS: dict[str, str] = {}
+
+
 class Exchange:
     """A request that is read once and answered once."""
 
-    __slots__ = ("method", "path", "path_params", "query_string", "receive", "scope", "send")
+    __slots__ = (
+        "headers",
+        "method",
+        "path",
+        "path_params",
+        "query_string",
+        "receive",
+        "scope",
+        "send",
+    )
 
     def __init__(
         self, scope: Any, receive: Receive, send: Send, path_params: dict[str, str]
@@ -34,6 +46,8 @@ class Exchange:
         self.path: str = self.scope["path"]
         self.query_string: bytes = self.scope["query_string"]
         self.path_params = path_params
+        # What the answer says beside what the endpoint has it say.
+        self.headers = NO_HEADERS
 
     def header(self, name: bytes) -> str | None:
         """A header by its lower-case name, None if it was not sent."""
@@ -76,7 +90,10 @@ class Exchange:
             (b"content-type", media_type.encode()),
             (b"content-length", b"%d" % len(body)),
         ]
-        headers += [(name.encode(), value.encode()) for name, value in headers_of(answer).items()]
+        headers += [
+            (name.encode(), value.encode())
+            for name, value in headers_of(answer, self.headers).items()
+        ]
         status: Any = {"type": "http.response.start", "status": answer.status, "headers": headers}
         await self.send(status)
         content: Any = {"type": "http.response.body", "body": b"" if self.is_head else body}
@@ -90,6 +107,7 @@ class Exchange:
     async def stream(self, streamed: Streamed) -> None:
         """Send an answer while it is being made."""
         headers = [(b"content-type", streamed.media_type.encode())]
+        headers += [(name.encode(), value.encode()) for name, value in self.headers.items()]
         status: Any = {"type": "http.response.start", "status": 200, "headers": headers}
         await self.send(status)
         async for chunk in streamed.chunks:
@@ -99,9 +117,9 @@ class Exchange:
         await self.send(end)
 
 
-def headers_of(answer: Answer) -> dict[str, str]:
+def headers_of(answer: Answer, more: dict[str, str]) -> dict[str, str]:
     """What an answer says beside its body."""
-    headers = dict(answer.headers)
+    headers = answer.headers | more
     if answer.replayed:
         headers["idempotency-replayed"] = "true"
     if answer.retry_after is not None:

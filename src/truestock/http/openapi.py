@@ -252,13 +252,8 @@ def responses(doc: Doc, schemas: Schemas, example: Example) -> dict[str, Any]:
         good["content"] = {JSON: {"schema": schemas.of(doc.answer), "example": example.answer}}
     elif doc.status != 204:
         good["content"] = {doc.answers: {"schema": {"type": "string"}, "example": example.answer}}
-    if doc.method == "POST":
-        good["headers"] = {
-            "Idempotency-Replayed": {
-                "description": "`true` if this is the first answer again.",
-                "schema": {"type": "string", "const": "true"},
-            }
-        }
+    if headers := answer_headers(doc):
+        good["headers"] = headers
     found = {str(doc.status): good}
     if doc.creates:
         found["201"] = good | {"description": "It is new."}
@@ -266,6 +261,21 @@ def responses(doc: Doc, schemas: Schemas, example: Example) -> dict[str, Any]:
     for code in refusals(doc):
         by_status.setdefault(MEANINGS[code].status, []).append(code)
     return found | {str(status): refusal(by_status[status]) for status in sorted(by_status)}
+
+
+def answer_headers(doc: Doc) -> dict[str, Any]:
+    """What a good answer says beside its body."""
+    text = {"type": "string"}
+    headers: dict[str, Any] = {}
+    if doc.scope is not None:
+        policy = "What the API key may send, and in how many seconds; not for the first key."
+        headers["RateLimit-Policy"] = {"description": policy, "schema": text}
+        left = "What of it is left, and in how many seconds all of it is back."
+        headers["RateLimit"] = {"description": left, "schema": text}
+    if doc.method == "POST":
+        replayed = {"description": "`true` if this is the first answer again."}
+        headers["Idempotency-Replayed"] = replayed | {"schema": text | {"const": "true"}}
+    return headers
 
 
 def refusals(doc: Doc) -> list[Code]:

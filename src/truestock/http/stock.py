@@ -23,9 +23,7 @@ from truestock.model.insight import (
 from truestock.model.keys import PageQuery
 from truestock.model.record import EventResults
 from truestock.model.refusal import Code, Refusal
-from truestock.model.stock import NO_CONTROLS
-
-SourceName = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_CONTROLS)]
+from truestock.model.stock import SourceName
 
 
 class Events(msgspec.Struct, forbid_unknown_fields=True):

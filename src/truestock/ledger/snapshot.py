@@ -132,7 +132,7 @@ async def apply_chunk(
         chunk.on_hand.tolist(),
         or_null(chunk.safety_stock),
         or_null(chunk.unavailable),
-        chunk.stated.tolist(),
+        [] if chunk.stated.all() else chunk.stated.tolist(),
         snapshot.source_id,
         snapshot.import_id,
     )

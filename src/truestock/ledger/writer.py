@@ -130,7 +130,12 @@ class Ledger:
         connection = await db.connect(
             self._database_url,
             application_name="truestock-ledger",
+            # Plans are made once, perhaps on empty tables: keys found through the index one by one
+            # are right at every size.
             plan_cache_mode="force_generic_plan",
+            enable_seqscan="off",
+            enable_hashjoin="off",
+            enable_mergejoin="off",
             synchronous_commit="on",
         )
         connection.add_termination_listener(lambda _: self._arrived.set())

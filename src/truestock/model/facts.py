@@ -6,15 +6,19 @@ the same rule with a base of its own, the newest snapshot that says a figure for
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from truestock.config import MAX_QUANTITY
+from truestock.config import MAX_CLOCK_AHEAD_SECONDS, MAX_QUANTITY
 from truestock.model.stock import Bucket, Draft, Instant, Key, Kind, Name, ShortText
+
+CLOCK_AHEAD = timedelta(seconds=MAX_CLOCK_AHEAD_SECONDS)
+# Before it no system of today recorded stock: such a time is a date that was never set.
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 # What one reported unit does to on hand and to unavailable.
 EFFECTS: dict[Kind, tuple[int, int]] = {
@@ -106,6 +110,15 @@ def quantity_fault(kind: Kind, quantity: int) -> str | None:
     if kind is Kind.ADJUSTMENT:
         return None if quantity != 0 else "An adjustment is not zero units."
     return None if quantity > 0 else f"A {kind} is at least one unit."
+
+
+def instant_fault(at: datetime, now: datetime) -> str | None:
+    """Why nothing can have been seen at this instant, or None."""
+    if at > now + CLOCK_AHEAD:
+        return "It lies in the future; check the sender's clock and time zone."
+    if at < EARLIEST:
+        return f"It lies before {EARLIEST:%Y-%m-%d}; the date was never set."
+    return None
 
 
 class RecordedFact(msgspec.Struct, gc=False):

@@ -18,6 +18,7 @@ END = r"$(?!\n)"
 NO_CONTROLS = r"^[^\x00-\x1f\x7f]+" + END
 
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_CONTROLS)]
+SourceName = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_CONTROLS)]
 ShortText = Annotated[str, Meta(max_length=512, pattern=r"^[^\x00]*$")]
 Quantity = Annotated[int, Meta(ge=1, le=MAX_QUANTITY)]
 Instant = Annotated[datetime, Meta(tz=True)]
