@@ -2,9 +2,15 @@
 
 -- name: read_answers
 -- Keys that have been answered before; one that is claimed meanwhile fails the write, and the batch runs again.
-SELECT a.key_id, a.idempotency_key, a.fingerprint, a.status, a.body
+-- LATERAL keeps to one probe a key, also under a plan that was made while the table was empty.
+SELECT a.*
 FROM unnest(:key_ids::text[], :idempotency_keys::text[]) AS asked (key_id, idempotency_key)
-JOIN idempotent_answers a USING (key_id, idempotency_key);
+CROSS JOIN LATERAL (
+    SELECT i.key_id, i.idempotency_key, i.fingerprint, i.status, i.body
+    FROM idempotent_answers i
+    WHERE i.key_id = asked.key_id AND i.idempotency_key = asked.idempotency_key
+    LIMIT 1
+) AS a;
 
 -- name: lock_reservations
 -- Documents come before levels, by id: the one lock order.
@@ -27,18 +33,19 @@ ORDER BY document_id, claim_no;
 SELECT order_id FROM orders WHERE order_id = ANY (:order_ids::text[]);
 
 -- name: lock_levels
--- Levels by (item, location), after the documents. The clock is read behind each lock, so the
--- batch's instant comes after everything that the levels have seen.
-SELECT locked.*, clock_timestamp() AS read_at
-FROM (
-    SELECT l.item_id, l.location_id, l.on_hand, l.unavailable, l.held, l.allocated,
-           l.safety_stock, l.version, l.counted_at, l.moved_at, l.unavailable_counted_at,
-           l.next_expiry, l.counted_by
-    FROM unnest(:item_ids::int[], :location_ids::int[]) AS asked (item_id, location_id)
-    JOIN levels l USING (item_id, location_id)
-    ORDER BY l.item_id, l.location_id
-    FOR NO KEY UPDATE OF l
-) AS locked;
+-- Levels after the documents, in the order of the keys, which the caller sorts: the one lock
+-- order. The clock is read behind each lock, so the batch's instant comes after everything that
+-- the levels have seen.
+SELECT l.*, clock_timestamp() AS read_at
+FROM unnest(:item_ids::int[], :location_ids::int[]) AS asked (item_id, location_id)
+CROSS JOIN LATERAL (
+    SELECT v.item_id, v.location_id, v.on_hand, v.unavailable, v.held, v.allocated,
+           v.safety_stock, v.version, v.counted_at, v.moved_at, v.unavailable_counted_at,
+           v.next_expiry, v.counted_by
+    FROM levels v
+    WHERE v.item_id = asked.item_id AND v.location_id = asked.location_id
+    FOR NO KEY UPDATE
+) AS l;
 
 -- name: read_clock$
 -- The instant of a batch that names no level.

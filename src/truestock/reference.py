@@ -85,14 +85,9 @@ class Reference:
     async def items(self, skus: Iterable[str]) -> dict[str, ItemRef]:
         """The items among these skus that exist."""
         known = self._item_cache
-        found: dict[str, ItemRef] = {}
-        missing: list[str] = []
-        for sku in skus:
-            if item := known.get(sku):
-                found[sku] = item
-            else:
-                missing.append(sku)
-        if missing:
+        wanted = list(skus)
+        found = {sku: known[sku] for sku in wanted if sku in known}
+        if missing := [sku for sku in wanted if sku not in found]:
             for item in rows_as(ItemRef, await self._pool.fetch(SQL["find_items"], missing)):
                 found[item.sku] = self._remember(item)
         return found

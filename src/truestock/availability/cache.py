@@ -1,7 +1,6 @@
 """The process's own cache: decoded levels by item, with the answers that were made from them."""
 
-from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 
@@ -17,17 +16,26 @@ class Fragment(msgspec.Struct, gc=False):
     valid_until: int | None
 
 
+FOREVER = 2**63
+
+
 class CachedItem(msgspec.Struct):
-    """All levels of one item, by location."""
+    """All levels of one item, by location, and the answers made from them, by their view.
+
+    valid_until: when the first hold that the levels count runs out, in Unix microseconds; None
+    until somebody asks.
+    """
 
     levels: dict[int, Figures]
-    fragments: dict[Hashable, Fragment] = {}
+    fragments: dict[int, Fragment] = {}
+    valid_until: int | None = None
 
     def valid_at(self, now: int) -> bool:
         """Whether no hold that the levels count has run out (now: Unix microseconds)."""
-        return all(
-            level.valid_until is None or level.valid_until > now for level in self.levels.values()
-        )
+        if self.valid_until is None:
+            ends = (level.valid_until for level in self.levels.values())
+            self.valid_until = min((end for end in ends if end is not None), default=FOREVER)
+        return self.valid_until > now
 
     def merge(self, levels: Iterable[Figures]) -> None:
         """Take over what is newer; answers made from older figures are dropped."""
@@ -36,8 +44,9 @@ class CachedItem(msgspec.Struct):
             if known is None or known.version < level.version:
                 self.levels[level.location_id] = level
                 self.fragments.clear()
+                self.valid_until = None
 
-    def keep(self, view: Hashable, fragment: Fragment) -> None:
+    def keep(self, view: int, fragment: Fragment) -> None:
         """Keep an answer's part for the next who asks the same."""
         if len(self.fragments) >= MAX_CACHED_FRAGMENTS:
             self.fragments.clear()
@@ -45,10 +54,13 @@ class CachedItem(msgspec.Struct):
 
 
 class Cache:
-    """Items by number, the least recently used dropped once MAX_CACHED_LEVELS are kept."""
+    """Items by number, the longest kept dropped once MAX_CACHED_LEVELS are there.
+
+    Not the least recently used: to note each use costs more than to read an item again.
+    """
 
     def __init__(self) -> None:
-        self._items: OrderedDict[int, CachedItem] = OrderedDict()
+        self._items: dict[int, CachedItem] = {}
         self._levels = 0
         # Changes that arrive while an item is being read from elsewhere, to be merged after;
         # None once the item was dropped meanwhile, so that what was read must not be kept.
@@ -56,10 +68,7 @@ class Cache:
 
     def get(self, item_id: int) -> CachedItem | None:
         """The item, if it is kept."""
-        item = self._items.get(item_id)
-        if item is not None:
-            self._items.move_to_end(item_id)
-        return item
+        return self._items.get(item_id)
 
     def apply(self, levels: Iterable[Figures]) -> None:
         """Merge changed levels into the items that are kept or being read."""
@@ -87,8 +96,7 @@ class Cache:
         self._items[item_id] = item
         self._levels += len(item.levels)
         while self._levels > MAX_CACHED_LEVELS and len(self._items) > 1:
-            _, oldest = self._items.popitem(last=False)
-            self._levels -= len(oldest.levels)
+            self._let_go(next(iter(self._items)))
         return item
 
     def forget(self, item_ids: Iterable[int]) -> None:

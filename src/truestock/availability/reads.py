@@ -15,6 +15,8 @@ from truestock.db import SQL, Pool
 from truestock.model.stock import Figures
 from truestock.telemetry import READS
 
+FROM_PROCESS, FROM_REDIS, FROM_POSTGRESQL = map(READS.labels, ("process", "redis", "postgresql"))
+
 
 class Availability:
     """The read side of one process."""
@@ -55,7 +57,7 @@ class Availability:
     ) -> dict[int, CachedItem]:
         """Every item's levels; strong reads them from PostgreSQL, whatever is kept."""
         if strong:
-            READS.labels("postgresql").inc(len(item_ids))
+            FROM_POSTGRESQL.inc(len(item_ids))
             return {
                 item_id: CachedItem(levels)
                 for item_id, levels in (await self._from_postgresql(item_ids)).items()
@@ -65,14 +67,14 @@ class Availability:
         for item_id in item_ids:
             if (item := self.ready(item_id, now)) is not None:
                 found[item_id] = item
-        READS.labels("process").inc(len(found))
+        FROM_PROCESS.inc(len(found))
         if missing := [item_id for item_id in item_ids if item_id not in found]:
             found.update(await self._read(missing))
         return found
 
     async def _read(self, item_ids: Sequence[int]) -> dict[int, CachedItem]:
         if not self.projection.trusted:
-            READS.labels("postgresql").inc(len(item_ids))
+            FROM_POSTGRESQL.inc(len(item_ids))
             levels = await self._from_postgresql(item_ids)
             return {item_id: CachedItem(levels[item_id]) for item_id in item_ids}
         self._cache.expect(item_ids)
@@ -88,9 +90,9 @@ class Availability:
             for item_id, levels in (await self.projection.read(item_ids)).items()
             if CachedItem(levels).valid_at(now)
         }
-        READS.labels("redis").inc(len(projected))
+        FROM_REDIS.inc(len(projected))
         if rest := [item_id for item_id in item_ids if item_id not in projected]:
-            READS.labels("postgresql").inc(len(rest))
+            FROM_POSTGRESQL.inc(len(rest))
             read_at = time.monotonic()
             read = await self._from_postgresql(rest)
             await self.projection.fill(read, read_at)

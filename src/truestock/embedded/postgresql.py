@@ -30,8 +30,8 @@ _STOPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
 # are bounded to a week: each weekday's file begins anew.
 _SETTINGS = """
     cluster_name=truestock listen_addresses= port=5432 max_connections=100 timezone=UTC jit=off
-    shared_buffers=256MB huge_pages=try shared_preload_libraries=pg_stat_statements
-    fsync=on synchronous_commit=on wal_level=replica wal_compression=pglz
+    shared_buffers=512MB huge_pages=try shared_preload_libraries=pg_stat_statements
+    fsync=on synchronous_commit=on wal_level=replica autovacuum_naptime=15s
     max_wal_size=2GB checkpoint_timeout=15min
     logging_collector=on log_directory=log log_filename=postgresql-%a.log log_timezone=UTC
     log_rotation_age=1d log_rotation_size=0 log_truncate_on_rotation=on

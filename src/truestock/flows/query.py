@@ -5,6 +5,7 @@ view (channel, method, selection of locations) and dropped when a level of its i
 """
 
 from collections.abc import Sequence
+from itertools import count
 
 import msgspec
 
@@ -24,20 +25,17 @@ from truestock.model.refusal import Code, FieldError, Refusal
 
 
 class View(msgspec.Struct, frozen=True):
-    """Under what terms an item is looked at; a fragment's name in the cache.
+    """Under what terms an item is looked at.
 
-    location_ids: those asked for, in their order (None: wherever it is stocked).
-    generation: of the reference data that buffers and locations came from.
+    number: a fragment's name in the cache, another for each view. location_ids: those asked
+    for, in their order (None: wherever the item is stocked).
     """
 
-    generation: int
+    number: int
     channel: str | None
     method: str | None
     location_ids: tuple[int, ...] | None
     near: Near | None
-
-    def __hash__(self) -> int:
-        return hash((self.generation, self.channel, self.method, self.location_ids))
 
 
 async def availability(services: Services, query: AvailabilityQuery) -> bytes | Refusal:
@@ -76,7 +74,33 @@ def ready(services: Services, sku: str, view: View) -> bytes | None:
 
 
 def view_of(services: Services, query: AvailabilityQuery) -> View | Refusal:
-    """The query's terms with its locations by number; unknown ones are pointed at."""
+    """The query's terms as a view; the same terms get the same one while reference data stays."""
+    terms = (
+        services.reference.generation,
+        query.channel,
+        query.method,
+        None if query.locations is None else tuple(query.locations),
+        None if query.groups is None else tuple(query.groups),
+        query.near,
+    )
+    if (known := VIEWS.get(terms)) is not None:
+        return known
+    view = make_view(services, query)
+    if isinstance(view, View):
+        if len(VIEWS) >= MAX_VIEWS:
+            VIEWS.clear()
+        VIEWS[terms] = view
+    return view
+
+
+# Views by their terms, the generation of the reference data among them.
+MAX_VIEWS = 4_096
+VIEWS: dict[tuple[object, ...], View] = {}
+view_numbers = count(1)
+
+
+def make_view(services: Services, query: AvailabilityQuery) -> View | Refusal:
+    """A new view: the query's locations by number; unknown ones are pointed at."""
     reference = services.reference
     chosen: dict[int, None] = {}
     faults: list[FieldError] = []
@@ -93,13 +117,8 @@ def view_of(services: Services, query: AvailabilityQuery) -> View | Refusal:
     if faults:
         return Refusal(Code.UNKNOWN_LOCATION, faults[0].detail, errors=tuple(faults))
     named = query.locations is not None or query.groups is not None
-    return View(
-        reference.generation,
-        query.channel,
-        query.method,
-        tuple(chosen) if named else None,
-        query.near,
-    )
+    ids = tuple(chosen) if named else None
+    return View(next(view_numbers), query.channel, query.method, ids, query.near)
 
 
 def unknown_place(pointer: str, kind: str, name: str) -> FieldError:
@@ -116,11 +135,11 @@ def fragment_of(
     services: Services, item: ItemRef, cached: CachedItem, view: View, now: int
 ) -> Fragment:
     """The item's part of the answer, from the cache if it was made before."""
-    kept = cached.fragments.get(view)
+    kept = cached.fragments.get(view.number)
     if kept is not None and (kept.valid_until is None or kept.valid_until > now):
         return kept
     fragment = make_fragment(services, item, cached, view)
-    cached.keep(view, fragment)
+    cached.keep(view.number, fragment)
     return fragment
 
 

@@ -99,7 +99,8 @@ async def read_levels(
     clock: Clock,
 ) -> None:
     """Lock the levels; the batch's instant is read behind the last lock."""
-    item_ids, location_ids = split(keys)
+    # Sorted: the one lock order.
+    item_ids, location_ids = split(sorted(keys))
     rows = await connection.fetch(SQL["lock_levels"], item_ids, location_ids) if item_ids else []
     read_at = rows[-1]["read_at"] if rows else await connection.fetchval(SQL["read_clock"])
     view.now = clock(read_at)

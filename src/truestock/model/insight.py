@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from truestock.config import MAX_PAGE
-from truestock.model.stock import Instant, Name
+from truestock.model.stock import Name
 
 PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
 
@@ -17,8 +17,6 @@ class LevelQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sku: list[Name] | None = None
     location: list[Name] | None = None
-    at: Instant | None = None
-    known_at: Instant | None = None
     cursor: Annotated[str, Meta(max_length=2_000)] | None = None
     limit: PageSize = MAX_PAGE
 
