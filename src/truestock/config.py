@@ -53,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Bounds of the write path: what one commit takes, and what waits for it.
+WRITER_LANES = 2
 MAX_BATCH_COMMANDS = 512
 MAX_BATCH_LEVELS = 4_096
 MAX_QUEUED_COMMANDS = 8_192

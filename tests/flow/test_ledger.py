@@ -83,8 +83,9 @@ async def test_an_order_and_another_cart_may_have_the_same_id(
 
 
 async def test_an_answer_is_flushed_to_disk_before_it_is_given(ledger: Ledger) -> None:
-    assert ledger._connection is not None
-    assert await ledger._connection.fetchval("SHOW synchronous_commit") == "on"
+    for lane in ledger._lanes:
+        connection = await lane.connection()
+        assert await connection.fetchval("SHOW synchronous_commit") == "on"
 
 
 async def test_readers_hear_of_a_commit_before_its_caller_does(

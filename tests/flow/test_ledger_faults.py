@@ -19,7 +19,7 @@ from tests.seeding import (
 
 from truestock import db
 from truestock.db import Connection
-from truestock.ledger import batch, writer
+from truestock.ledger import batch, lane, writer
 from truestock.ledger.writer import Ledger
 from truestock.model.reservation import Reserve
 
@@ -118,7 +118,7 @@ async def test_a_wait_for_the_database_is_bounded(
 
 @pytest.mark.parametrize(
     ("collisions", "status"),
-    [(writer.COMMIT_ATTEMPTS - 1, 201), (writer.COMMIT_ATTEMPTS, None)],
+    [(lane.COMMIT_ATTEMPTS - 1, 201), (lane.COMMIT_ATTEMPTS, None)],
 )
 async def test_a_command_that_collides_is_run_again_within_a_bound(
     ledger: Ledger,
@@ -128,7 +128,7 @@ async def test_a_command_that_collides_is_run_again_within_a_bound(
     status: int | None,
 ) -> None:
     await stock(ledger, shop, ("tee", 5, "oslo"))
-    run_batch, left = writer.run_batch, [None] * collisions
+    run_batch, left = lane.run_batch, [None] * collisions
 
     async def collide(*batch: Any) -> Any:
         outcome = await run_batch(*batch)
@@ -137,7 +137,7 @@ async def test_a_command_that_collides_is_run_again_within_a_bound(
             raise asyncpg.UniqueViolationError
         return outcome
 
-    monkeypatch.setattr(writer, "run_batch", collide)
+    monkeypatch.setattr(lane, "run_batch", collide)
     if status is None:
         with pytest.raises(asyncpg.UniqueViolationError):
             await ledger.submit(shop.reserve("r", ("tee", 1, "oslo")))

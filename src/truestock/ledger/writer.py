@@ -1,34 +1,34 @@
-"""The ledger's one door: commands queue here, and one writer commits them in groups.
+"""The ledger's one door: commands queue here, and the writer commits them in groups.
 
 A batch is whatever came in while the last commit was under way; there is no timer. So a crowd
-of buyers costs one lock and one flush, and a lone caller waits for nobody.
+of buyers costs one lock and one flush, and a lone caller waits for nobody. The writer has two
+lanes, so that Python decides one batch while PostgreSQL writes the other; two batches are under
+way at once only where they name different documents and levels.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
-import asyncpg
 import msgspec
 import structlog
 
-from truestock import db
 from truestock.config import (
     COMMAND_TIMEOUT,
-    COMMIT_ATTEMPTS,
     MAX_BATCH_COMMANDS,
     MAX_BATCH_LEVELS,
     MAX_QUEUED_COMMANDS,
+    WRITER_LANES,
 )
-from truestock.db import LOST_CONNECTION, SQL, Connection
-from truestock.ledger.batch import IN_FLIGHT, Outcome, run_batch
+from truestock.db import LOST_CONNECTION
+from truestock.ledger.batch import IN_FLIGHT, Outcome
 from truestock.ledger.commands import Answer, Command, Refuse, Token, refusal_answer
-from truestock.ledger.read import MissingLevelsError
+from truestock.ledger.lane import Lane
 from truestock.model.record import Record
 from truestock.model.refusal import Code, Refusal
 from truestock.model.reservation import ChangeLines, Reserve
-from truestock.model.stock import Figures
+from truestock.model.stock import Figures, Key
 from truestock.telemetry import BATCH_SIZE, COMMANDS, COMMITS, QUEUE
 
 log = structlog.get_logger()
@@ -44,17 +44,10 @@ UNREACHABLE = Refusal(
     "The database cannot be reached: try again with the same Idempotency-Key.",
     retry_after=2,
 )
-# The batch collided with another process on a key or an id, or was picked as a deadlock's
-# victim: what it collided with can be seen when it runs again.
-COLLISIONS = (
-    asyncpg.UniqueViolationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.InvalidCachedStatementError,
-)
 
 
-RECONNECT_SECONDS = 0.1
+# A second batch joins one that is under way once the queue is this part of it: 1/2.
+JOIN_SHARE = 2
 
 
 class Pending(msgspec.Struct, gc=False):
@@ -66,6 +59,34 @@ class Pending(msgspec.Struct, gc=False):
     deadline: float
 
 
+class Batch:
+    """Commands that are committed together, and what they name.
+
+    keys: the levels, None once there is a command whose levels only its document says.
+    """
+
+    def __init__(self) -> None:
+        self.pending: list[Pending] = []
+        self.names: set[str] = set()
+        self.keys: set[Key] | None = set()
+
+    def add(self, pending: Pending, names: tuple[str, ...], keys: Collection[Key] | None) -> None:
+        """Take a command in."""
+        self.pending.append(pending)
+        self.names.update(names)
+        if self.keys is not None:
+            if keys is None:
+                self.keys = None
+            else:
+                self.keys.update(keys)
+
+    def collides(self, names: tuple[str, ...], keys: Collection[Key] | None) -> bool:
+        """Whether a command may name what this batch names."""
+        if keys is None or self.keys is None:
+            return True
+        return not (self.keys.isdisjoint(keys) and self.names.isdisjoint(names))
+
+
 class Ledger:
     """The open door. Use `open` and `close`; `submit` takes commands from any task."""
 
@@ -75,35 +96,39 @@ class Ledger:
         on_commit: OnCommit,
         clock: Callable[[datetime], datetime] = lambda read_at: read_at,
     ) -> None:
-        self._database_url = database_url
         self._on_commit = on_commit
-        self._clock = clock
-        self._connection: Connection | None = None
+        self._lanes = [Lane(database_url, clock, self._wake) for _ in range(WRITER_LANES)]
         self._queue: deque[Pending] = deque()
         self._in_flight: set[tuple[str, str]] = set()
         self._arrived = asyncio.Event()
         self._closing = False
-        self._task: asyncio.Task[None] | None = None
+        self._under_way: list[Batch] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.commits = 0
 
     @property
     def connected(self) -> bool:
-        """Whether the writer has its connection."""
-        return self._connection is not None and not self._connection.is_closed()
+        """Whether the writer has its connections."""
+        return all(lane.connected for lane in self._lanes)
 
     async def open(self) -> None:
         """Connect and start the writer."""
-        self._connection = await self._connect()
-        self._task = asyncio.create_task(self._run(), name="ledger-writer")
+        for lane in self._lanes:
+            await lane.connection()
+        self._tasks = [
+            asyncio.create_task(self._run(lane), name="ledger-lane") for lane in self._lanes
+        ]
 
     async def close(self) -> None:
         """Commit what is queued, then stop."""
         self._closing = True
         self._arrived.set()
-        if self._task is not None:
-            await self._task
-        if self._connection is not None:
-            await self._connection.close()
+        await asyncio.gather(*self._tasks)
+        for lane in self._lanes:
+            await lane.close()
+
+    def _wake(self) -> None:
+        self._arrived.set()
 
     async def submit(self, command: Command, token: Token | None = None) -> Answer:
         """Decide and commit a command; answers once it is on disk (or refused).
@@ -126,59 +151,52 @@ class Ledger:
         # A caller that goes away takes only its own ear with it: the command stays queued.
         return await pending.done
 
-    async def _connect(self) -> Connection:
-        connection = await db.connect(
-            self._database_url,
-            application_name="truestock-ledger",
-            # Plans are made once, perhaps on empty tables: keys found through the index one by one
-            # are right at every size.
-            plan_cache_mode="force_generic_plan",
-            enable_seqscan="off",
-            enable_hashjoin="off",
-            enable_mergejoin="off",
-            synchronous_commit="on",
-        )
-        connection.add_termination_listener(lambda _: self._arrived.set())
-        return connection
-
-    async def _run(self) -> None:
+    async def _run(self, lane: Lane) -> None:
         while True:
+            while (batch := self._take_batch()).pending:
+                self._under_way.append(batch)
+                await self._commit(lane, batch.pending)
+                self._under_way.remove(batch)
+                # The other lane may wait for what this batch named.
+                self._arrived.set()
+            if self._closing and not self._queue:
+                self._arrived.set()
+                return
+            await lane.keep_connected()
             await self._arrived.wait()
             self._arrived.clear()
-            while self._queue:
-                await self._commit(self._take_batch())
-            if self._closing:
-                return
-            await self._keep_connected()
 
-    async def _keep_connected(self) -> None:
-        """Reconnect while nothing is queued, so that the next command need not wait for it."""
-        try:
-            await self._connected()
-        except LOST_CONNECTION:
-            await asyncio.sleep(RECONNECT_SECONDS)
-            self._arrived.set()
+    def _take_batch(self) -> Batch:
+        """What is queued, in order, up to the bounds; a document only once a batch.
 
-    def _take_batch(self) -> list[Pending]:
-        """What is queued, in order, up to the bounds; a document only once a batch."""
-        batch: list[Pending] = []
-        named: set[str] = set()
+        It ends before a command that names what the other lane's batch names, so that the order
+        of arrival holds for every document and level.
+        """
+        batch = Batch()
+        under_way = sum(len(other.pending) for other in self._under_way)
+        if len(self._queue) * JOIN_SHARE < under_way:
+            # A handful is not worth a commit of its own: it goes with the next batch.
+            return batch
         weight = 0
-        while self._queue and len(batch) < MAX_BATCH_COMMANDS:
+        while self._queue and len(batch.pending) < MAX_BATCH_COMMANDS:
             command = self._queue[0].command
             weight += weight_of(command)
-            names = names_of(command)
-            if batch and (weight > MAX_BATCH_LEVELS or not named.isdisjoint(names)):
+            names, keys = names_of(command), keys_of(command)
+            if batch.pending and weight > MAX_BATCH_LEVELS:
                 break
-            named.update(names)
-            batch.append(self._queue.popleft())
+            if not batch.names.isdisjoint(names) or any(
+                other.collides(names, keys) for other in self._under_way
+            ):
+                break
+            batch.add(self._queue.popleft(), names, keys)
         QUEUE.set(len(self._queue))
         return batch
 
-    async def _commit(self, batch: list[Pending]) -> None:
+    async def _commit(self, lane: Lane, batch: list[Pending]) -> None:
         """Commit a batch as one; if that fails for a reason of its own, one by one."""
         try:
-            outcome = await self._attempt(batch)
+            commands = [(pending.command, pending.token) for pending in batch]
+            outcome = await lane.commit(commands, min(pending.deadline for pending in batch))
         except LOST_CONNECTION as error:
             log.error("ledger_unreachable", commands=len(batch), error=repr(error))
             for pending in batch:
@@ -190,7 +208,7 @@ class Ledger:
             else:
                 log.warning("ledger_batch_split", commands=len(batch), error=repr(error))
                 for pending in batch:
-                    await self._commit([pending])
+                    await self._commit(lane, [pending])
         else:
             self.commits += 1
             self._tell_readers(outcome)
@@ -218,74 +236,6 @@ class Ledger:
         else:
             pending.done.set_result(answer)
 
-    async def _attempt(self, batch: list[Pending]) -> Outcome:
-        """Run the batch until it commits; collisions and lost connections are tried again."""
-        commands = [(pending.command, pending.token) for pending in batch]
-        deadline = min(pending.deadline for pending in batch)
-        attempt = 0
-        while True:
-            attempt += 1
-            outcome: Outcome | None = None
-            try:
-                connection = await self._connected()
-                transaction = connection.transaction()
-                await transaction.start()
-                try:
-                    outcome = await run_batch(connection, commands, self._clock)
-                    await transaction.commit()
-                except BaseException:
-                    if outcome is None and not connection.is_closed():
-                        await transaction.rollback()
-                    raise
-                return outcome
-            except MissingLevelsError as missing:
-                await self._create_levels(missing)
-            except COLLISIONS:
-                if attempt >= COMMIT_ATTEMPTS:
-                    raise
-            except LOST_CONNECTION:
-                if await self._was_committed(outcome, deadline):
-                    assert outcome is not None
-                    return outcome
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await self._connect()
-        return self._connection
-
-    async def _create_levels(self, missing: MissingLevelsError) -> None:
-        connection = await self._connected()
-        await connection.execute(
-            SQL["create_levels"],
-            [item_id for item_id, _ in missing.keys],
-            [location_id for _, location_id in missing.keys],
-        )
-
-    async def _was_committed(self, outcome: Outcome | None, deadline: float) -> bool:
-        """After a lost connection: reconnect, and ask what became of the transaction.
-
-        Raises TimeoutError when the callers' time is up.
-        """
-        loop = asyncio.get_running_loop()
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
-        while True:
-            try:
-                connection = await self._connected()
-                if outcome is None or outcome.xid is None:
-                    return False
-                status = await connection.fetchval(SQL["read_transaction_status"], outcome.xid)
-                if status != "in progress":
-                    return bool(status == "committed")
-            except LOST_CONNECTION as error:
-                log.warning("ledger_reconnecting", error=repr(error))
-            if loop.time() > deadline:
-                raise TimeoutError("It is not known yet whether the transaction committed.")
-            await asyncio.sleep(RECONNECT_SECONDS)
-
 
 def weight_of(command: Command) -> int:
     """About how many levels a command locks."""
@@ -303,6 +253,15 @@ def names_of(command: Command) -> tuple[str, ...]:
     if isinstance(command, Refuse) or (isinstance(command, Reserve) and command.fresh):
         return ()
     return (f"document:{command.document_id}",)
+
+
+def keys_of(command: Command) -> Collection[Key] | None:
+    """The levels that a command names, None where only its document says which."""
+    if isinstance(command, Reserve):
+        return [place.key for want in command.wants for place in want.places]
+    if isinstance(command, Record):
+        return [fact.key for fact in command.facts]
+    return () if isinstance(command, Refuse) else None
 
 
 def measure(batch: Sequence[Pending], answers: Sequence[Answer | Exception]) -> None:
