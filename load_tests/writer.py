@@ -13,6 +13,7 @@ from pathlib import Path
 import uvloop
 
 from load_tests.bench import LOCATIONS_EACH
+from truestock.app import spare_collections
 from truestock.ids import new_id
 from truestock.ledger.commands import Token
 from truestock.ledger.writer import Ledger
@@ -48,6 +49,8 @@ async def run(
     """Reservations a second after the warm-up, and all ids that were answered with 201."""
     ledger = Ledger(url, lambda levels, packed: None)
     await ledger.open()
+    # As the service does when it starts.
+    spare_collections()
     told: list[str] = []
     over = time.perf_counter() + warm + seconds
 

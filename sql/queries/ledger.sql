@@ -154,26 +154,26 @@ JOIN locations l USING (location);
 
 -- name: write_batch$
 -- The point of no return: movements, levels, new documents and claims, answers and the outbox
--- in one statement, hence in one round trip. Answers the transaction's id, so that a connection
+-- in one statement, hence in one round trip. Numbers, enums and instants come as array literals. Answers the transaction's id, so that a connection
 -- lost during the commit leaves no doubt about what became of it.
 WITH moved AS (
     INSERT INTO movements (seq, item_id, location_id, bucket, kind, delta, balance, occurred_at,
                            source_id, reference, recorded_at)
     SELECT n.*, :now
-    FROM unnest(:seqs::bigint[], :m_item_ids::int[], :m_location_ids::int[], :buckets::bucket[],
-                :kinds::movement_kind[], :deltas::bigint[], :balances::bigint[],
-                :occurred_ats::timestamptz[], :source_ids::int[], :refs::text[]) AS n
+    FROM unnest(:seqs::text::bigint[], :m_item_ids::text::int[], :m_location_ids::text::int[], :buckets::text::bucket[],
+                :kinds::text::movement_kind[], :deltas::text::bigint[], :balances::text::bigint[],
+                :occurred_ats::text::timestamptz[], :source_ids::text::int[], :refs::text[]) AS n
 ), changed AS (
     UPDATE levels l
     SET on_hand = n.on_hand, unavailable = n.unavailable, held = n.held, allocated = n.allocated,
         safety_stock = n.safety_stock, version = n.version, counted_at = n.counted_at,
         moved_at = n.moved_at, unavailable_counted_at = n.unavailable_counted_at,
         next_expiry = n.next_expiry, counted_by = n.counted_by
-    FROM unnest(:item_ids::int[], :location_ids::int[], :on_hands::bigint[],
-                :unavailables::bigint[], :helds::bigint[], :allocateds::bigint[],
-                :safety_stocks::int[], :versions::bigint[], :counted_ats::timestamptz[],
-                :moved_ats::timestamptz[], :unavailable_counted_ats::timestamptz[],
-                :next_expiries::timestamptz[], :counted_bys::text[])
+    FROM unnest(:item_ids::text::int[], :location_ids::text::int[], :on_hands::text::bigint[],
+                :unavailables::text::bigint[], :helds::text::bigint[], :allocateds::text::bigint[],
+                :safety_stocks::text::int[], :versions::text::bigint[], :counted_ats::text::timestamptz[],
+                :moved_ats::text::timestamptz[], :unavailable_counted_ats::text::timestamptz[],
+                :next_expiries::text::timestamptz[], :counted_bys::text[])
          AS n (item_id, location_id, on_hand, unavailable, held, allocated, safety_stock, version,
                counted_at, moved_at, unavailable_counted_at, next_expiry, counted_by)
     WHERE l.item_id = n.item_id AND l.location_id = n.location_id
@@ -184,19 +184,19 @@ WITH moved AS (
            'held', n.lines, n.expires_at, :now
     FROM unnest(:r_ids::text[], :r_references::text[], :r_channels::text[],
                 :r_customer_ids::text[], :r_methods::text[], :r_destinations::jsonb[],
-                :r_lines::jsonb[], :r_expires_ats::timestamptz[])
+                :r_lines::jsonb[], :r_expires_ats::text::timestamptz[])
          AS n (reservation_id, reference, channel, customer_id, method, destination, lines,
                expires_at)
 ), claimed AS (
     INSERT INTO claims (document_id, claim_no, item_id, location_id, bucket, quantity, expires_at)
     SELECT n.*
-    FROM unnest(:c_document_ids::text[], :c_nos::int[], :c_item_ids::int[], :c_location_ids::int[],
-                :c_buckets::bucket[], :c_quantities::bigint[], :c_expires_ats::timestamptz[]) AS n
+    FROM unnest(:c_document_ids::text[], :c_nos::text::int[], :c_item_ids::text::int[], :c_location_ids::text::int[],
+                :c_buckets::text::bucket[], :c_quantities::text::bigint[], :c_expires_ats::text::timestamptz[]) AS n
 ), answered AS (
     INSERT INTO idempotent_answers (key_id, idempotency_key, fingerprint, status, body, created_at)
     SELECT n.*, :now
     FROM unnest(:a_key_ids::text[], :a_keys::text[], :a_fingerprints::bytea[],
-                :a_statuses::smallint[], :a_bodies::bytea[]) AS n
+                :a_statuses::text::smallint[], :a_bodies::bytea[]) AS n
 ), sent AS (
     INSERT INTO outbox (levels, events, created_at)
     SELECT :packed_levels::bytea, :events::jsonb, :now

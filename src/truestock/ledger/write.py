@@ -5,6 +5,14 @@ from itertools import chain
 import msgspec
 
 from truestock.db import SQL, Connection
+from truestock.ledger.arrays import (
+    as_they_are,
+    columns,
+    instants,
+    numbers,
+    numbers_or_none,
+    words,
+)
 from truestock.ledger.commands import Answer, Command, Token
 from truestock.model.decision import Decision, View
 from truestock.model.facts import FactStatus
@@ -14,6 +22,17 @@ from truestock.model.reservation import Reservation, Reserve
 from truestock.model.stock import Figures, Level, Movement, pack_figures
 
 encode = msgspec.json.Encoder().encode
+
+
+# How each set's columns go to PostgreSQL, in the order of `write_batch`.
+MOVEMENT = (
+    *(numbers, numbers, numbers, words, words),
+    *(numbers, numbers, instants, numbers_or_none, as_they_are),
+)
+LEVEL = (*[numbers] * 8, *[instants] * 4, as_they_are)
+RESERVATION = (*[as_they_are] * 7, instants)
+CLAIM = (as_they_are, numbers, numbers, numbers, words, numbers, instants)
+ANSWER = (as_they_are, as_they_are, as_they_are, numbers, as_they_are)
 
 
 class Decided(msgspec.Struct):
@@ -79,11 +98,6 @@ async def number(
     return list(changed.values())
 
 
-def columns(rows: list[tuple[object, ...]], width: int) -> list[list[object]]:
-    """Rows as the arrays that `unnest` puts together again."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * width
-
-
 def movement_columns(view: View, movements: list[Movement]) -> list[object]:
     """The batch's instant and its movements."""
     return [
@@ -104,12 +118,12 @@ def movement_columns(view: View, movements: list[Movement]) -> list[object]:
                 )
                 for m in movements
             ],
-            10,
+            MOVEMENT,
         ),
     ]
 
 
-def level_columns(levels: list[Level]) -> list[list[object]]:
+def level_columns(levels: list[Level]) -> list[object]:
     """Levels as they are from now on."""
     return columns(
         [
@@ -130,11 +144,11 @@ def level_columns(levels: list[Level]) -> list[list[object]]:
             )
             for level in levels
         ],
-        13,
+        LEVEL,
     )
 
 
-def reservation_columns(made: list[Decided]) -> list[list[object]]:
+def reservation_columns(made: list[Decided]) -> list[object]:
     """New reservations."""
     rows: list[tuple[object, ...]] = []
     for item in made:
@@ -152,10 +166,10 @@ def reservation_columns(made: list[Decided]) -> list[list[object]]:
                 r.expires_at,
             )
         )
-    return columns(rows, 8)
+    return columns(rows, RESERVATION)
 
 
-def claim_columns(made: list[Decided]) -> list[list[object]]:
+def claim_columns(made: list[Decided]) -> list[object]:
     """New claims; a document that had some has let go of them by now."""
     rows: list[tuple[object, ...]] = [
         (
@@ -170,10 +184,10 @@ def claim_columns(made: list[Decided]) -> list[list[object]]:
         for item in made
         for claim in chain(item.decision.claims or (), item.decision.order_claims)
     ]
-    return columns(rows, 7)
+    return columns(rows, CLAIM)
 
 
-def answer_columns(kept: list[Decided]) -> list[list[object]]:
+def answer_columns(kept: list[Decided]) -> list[object]:
     """First answers to idempotency keys."""
     return columns(
         [
@@ -187,7 +201,7 @@ def answer_columns(kept: list[Decided]) -> list[list[object]]:
             for item in kept
             if item.token
         ],
-        5,
+        ANSWER,
     )
 
 
@@ -215,17 +229,17 @@ async def write_rare(connection: Connection, view: View, made: list[Decided]) ->
         await connection.execute(SQL["write_facts"], view.now, *fact_columns(records))
 
 
-def change_columns(decisions: list[Decision]) -> list[list[object]]:
+def change_columns(decisions: list[Decision]) -> list[object]:
     """Documents that lose their claims, and documents with their new state."""
     without = [d.reservation.reservation_id for d in decisions if d.claims is not None]
     rows: list[tuple[object, ...]] = [
         (r.reservation_id, r.status, encode(r.lines), r.expires_at, r.resolved_at)
         for r in (decision.reservation for decision in decisions)
     ]
-    return [without, *columns(rows, 5)]
+    return [without, *columns(rows, [as_they_are] * 5)]
 
 
-def order_columns(orders: list[Order]) -> list[list[object]]:
+def order_columns(orders: list[Order]) -> list[object]:
     """Orders, then their fulfilments."""
     order_rows: list[tuple[object, ...]] = [
         (o.order_id, o.reservation_id, o.channel, o.status, o.method, encode(o)) for o in orders
@@ -235,10 +249,10 @@ def order_columns(orders: list[Order]) -> list[list[object]]:
         for order in orders
         for f in order.fulfilments
     ]
-    return [*columns(order_rows, 6), *columns(fulfilment_rows, 6)]
+    return [*columns(order_rows, [as_they_are] * 6), *columns(fulfilment_rows, [as_they_are] * 6)]
 
 
-def fact_columns(records: list[Decided]) -> list[list[object]]:
+def fact_columns(records: list[Decided]) -> list[object]:
     """How each source did, then its facts."""
     heard: list[tuple[object, ...]] = []
     for item in records:
@@ -261,4 +275,4 @@ def fact_columns(records: list[Decided]) -> list[list[object]]:
         for item in records
         for recorded in item.decision.facts
     ]
-    return [*columns(heard, 6), *columns(facts, 10)]
+    return [*columns(heard, [as_they_are] * 6), *columns(facts, [as_they_are] * 10)]

@@ -48,6 +48,8 @@ UNREACHABLE = Refusal(
 
 # A second batch joins one that is under way once the queue is this part of it: 1/2.
 JOIN_SHARE = 2
+# What an idle lane leaves to the other one that is idle, a batch has this many commands at least.
+MIN_SHARE = 32
 
 
 class Pending(msgspec.Struct, gc=False):
@@ -177,8 +179,9 @@ class Ledger:
         if len(self._queue) * JOIN_SHARE < under_way:
             # A handful is not worth a commit of its own: it goes with the next batch.
             return batch
+        share = max(len(self._queue) // (WRITER_LANES - len(self._under_way)), MIN_SHARE)
         weight = 0
-        while self._queue and len(batch.pending) < MAX_BATCH_COMMANDS:
+        while self._queue and len(batch.pending) < min(share, MAX_BATCH_COMMANDS):
             command = self._queue[0].command
             weight += weight_of(command)
             names, keys = names_of(command), keys_of(command)
