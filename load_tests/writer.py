@@ -17,7 +17,8 @@ from truestock.app import spare_collections
 from truestock.ids import new_id
 from truestock.ledger.commands import Token
 from truestock.ledger.writer import Ledger
-from truestock.model.reservation import LineRequest, Place, ReservationRequest, Reserve, Want
+from truestock.model.place import Place, Want
+from truestock.model.reservation import LineRequest, ReservationRequest, Reserve
 
 CALLERS = 256
 

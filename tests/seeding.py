@@ -16,15 +16,9 @@ from truestock.ledger.writer import Ledger
 from truestock.model.buffers import NO_BUFFER, BufferRule
 from truestock.model.facts import Fact
 from truestock.model.order import Confirm, ConfirmRequest
+from truestock.model.place import Place, Want
 from truestock.model.record import Record
-from truestock.model.reservation import (
-    ChangeLines,
-    LineRequest,
-    Place,
-    ReservationRequest,
-    Reserve,
-    Want,
-)
+from truestock.model.reservation import ChangeLines, LineRequest, ReservationRequest, Reserve
 from truestock.model.stock import Kind
 
 # A line as tests write it: sku, quantity, location.

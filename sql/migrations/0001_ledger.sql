@@ -133,7 +133,7 @@ CREATE TABLE levels (
     moved_at     timestamptz,
     unavailable_counted_at timestamptz,
     next_expiry  timestamptz,
-    counted_by   text,
+    counted_by   text COLLATE "C",
     CONSTRAINT levels_pkey PRIMARY KEY (item_id, location_id),
     CONSTRAINT levels_held_not_negative CHECK (held >= 0),
     CONSTRAINT levels_allocated_not_negative CHECK (allocated >= 0),
@@ -211,7 +211,7 @@ CREATE TABLE confirmed_counts (
     location_id integer NOT NULL,
     as_of       timestamptz NOT NULL,
     import_id   bigint NOT NULL,
-    counted_by  text NOT NULL,
+    counted_by  text COLLATE "C" NOT NULL,
     with_unavailable boolean NOT NULL,
     first_item_id integer NOT NULL,
     last_item_id integer NOT NULL,
@@ -351,13 +351,17 @@ CREATE INDEX idempotent_answers_created ON idempotent_answers USING brin (create
 
 -- One row a commit: the levels that it changed (packed as Redis gets them) and its events.
 -- xid orders readers: a row is safe to pass once no older transaction runs.
+-- batch_id tells a writer that lost its connection whether its commit took place: after a crash a
+-- transaction id may be handed out again, a batch's own id never.
 CREATE TABLE outbox (
+    batch_id   uuid NOT NULL DEFAULT gen_random_uuid(),
     outbox_id  bigint GENERATED ALWAYS AS IDENTITY,
     xid        xid8 NOT NULL DEFAULT pg_current_xact_id(),
     levels     bytea,
     events     jsonb,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT outbox_pkey PRIMARY KEY (xid, outbox_id)
+    CONSTRAINT outbox_pkey PRIMARY KEY (xid, outbox_id),
+    CONSTRAINT outbox_batch_id_key UNIQUE (batch_id)
 );
 
 CREATE TABLE relay_positions (

@@ -33,6 +33,7 @@ SELECT i.sku, o.location, l.on_hand, l.unavailable, l.held - due.expired AS held
        greatest(l.counted_at, (
            SELECT max(c.as_of) FROM confirmed_counts c
            WHERE c.location_id = l.location_id AND c.as_of > coalesce(l.counted_at, '-infinity')
+             AND l.item_id BETWEEN c.first_item_id AND c.last_item_id
              AND l.item_id = ANY (c.item_ids)
        )) AS counted_at
 FROM levels l
@@ -45,6 +46,7 @@ CROSS JOIN LATERAL (
 ) AS due
 WHERE (:skus::text[] IS NULL OR i.sku = ANY (:skus::text[]))
   AND (:locations::text[] IS NULL OR o.location = ANY (:locations::text[]))
+  AND i.sku >= :after_sku::text
   AND (i.sku, o.location) > (:after_sku::text, :after_location::text)
 ORDER BY i.sku, o.location
 LIMIT :limit;

@@ -249,6 +249,7 @@ SELECT count(*) FILTER (WHERE in_file AND (seq IS NOT NULL OR unavailable_seq IS
        count(*) FILTER (WHERE in_file AND NOT unchanged AND seq IS NULL
                           AND unavailable_seq IS NULL) AS superseded,
        count(*) FILTER (WHERE NOT in_file) AS zeroed,
+       count(*) FILTER (WHERE known) AS known,
        ARRAY(SELECT DISTINCT item_id FROM figures ORDER BY item_id) AS item_ids
 FROM decided;
 

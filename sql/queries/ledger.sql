@@ -96,6 +96,7 @@ SELECT asked.item_id, asked.location_id, c.as_of, c.counted_by, c.with_unavailab
 FROM unnest(:item_ids::int[], :location_ids::int[], :since::timestamptz[])
      AS asked (item_id, location_id, since)
 JOIN confirmed_counts c ON c.location_id = asked.location_id AND c.as_of >= asked.since
+    AND asked.item_id BETWEEN c.first_item_id AND c.last_item_id
     AND asked.item_id = ANY (c.item_ids)
 ORDER BY c.as_of, c.counted_by;
 
@@ -198,12 +199,16 @@ WITH moved AS (
     FROM unnest(:a_key_ids::text[], :a_keys::text[], :a_fingerprints::bytea[],
                 :a_statuses::text::smallint[], :a_bodies::bytea[]) AS n
 ), sent AS (
-    INSERT INTO outbox (levels, events, created_at)
-    SELECT :packed_levels::bytea, :events::jsonb, :now
-    WHERE :packed_levels::bytea IS NOT NULL OR :events::jsonb IS NOT NULL
+    INSERT INTO outbox (batch_id, levels, events, created_at)
+    SELECT :batch_id::uuid, :packed_levels::bytea, :events::jsonb, :now
 )
 SELECT pg_current_xact_id()::text;
 
 -- name: read_transaction_status$
--- What became of a transaction whose commit was not heard of.
+-- Whether a transaction whose commit was not heard of still runs. After a crash the server may not
+-- know it any more, or know another one by its id: what counts is find_batch, once it has ended.
 SELECT pg_xact_status(:xid::text::xid8);
+
+-- name: find_batch$
+-- Whether a batch was committed: its outbox row is there, or nothing of it is.
+SELECT EXISTS (SELECT FROM outbox WHERE batch_id = :batch_id);

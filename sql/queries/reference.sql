@@ -16,10 +16,6 @@ SELECT rules FROM buffer_rules;
 -- Items by sku; ids never change, so that processes may keep them.
 SELECT item_id, sku, category, status FROM items WHERE sku = ANY (:skus::text[]);
 
--- name: find_items_by_id
--- Items by the ledger's own number.
-SELECT item_id, sku, category, status FROM items WHERE item_id = ANY (:item_ids::int[]);
-
 -- name: list_changed_items
 -- What changed since an instant; at the start everything, up to what a process keeps.
 SELECT item_id, sku, category, status FROM items

@@ -70,11 +70,11 @@ def _load_queries() -> dict[str, str]:
 SQL = _load_queries()
 
 
-async def open_pool(database_url: str, size: int) -> Pool:
-    """Open a pool of `size` connections at most, set up as every query here expects."""
+async def open_pool(database_url: str, size: int, idle: int = 1) -> Pool:
+    """Open a pool of `size` connections at most (`idle` at least), set up for our queries."""
     return await asyncpg.create_pool(
         database_url,
-        min_size=1,
+        min_size=idle,
         max_size=size,
         timeout=CONNECT_TIMEOUT,
         command_timeout=COMMAND_TIMEOUT,

@@ -24,7 +24,7 @@ from truestock.telemetry import JOBS, describe
 
 log = structlog.get_logger()
 
-LEADER_LOCK = 7_203_115
+LEADER_LOCK = 7_203_116
 LEADER_RETRY_SECONDS = 2.0
 
 

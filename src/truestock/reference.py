@@ -56,7 +56,6 @@ class Reference:
         self._task: asyncio.Task[None] | None = None
         self._changed: asyncio.Queue[str] = asyncio.Queue()
         self._item_cache: dict[str, ItemRef] = {}
-        self._item_names: dict[int, ItemRef] = {}
         self._items_read_at = LONG_AGO
         self._callers: dict[bytes, Caller | None] = {}
         self.locations: dict[str, LocationRef] = {}
@@ -64,6 +63,9 @@ class Reference:
         self.groups: dict[str, tuple[int, ...]] = {}
         self.buffers: tuple[BufferRule, ...] = ()
         self.generation = 0
+        # What flows made of reference data, until some of it changes.
+        self.views: dict[tuple[object, ...], Any] = {}
+        self._reloading = asyncio.Lock()
 
     async def open(self) -> None:
         """Listen first, then read, so that no change falls between."""
@@ -95,15 +97,6 @@ class Reference:
     def known_item(self, sku: str) -> ItemRef | None:
         """The item, if this process has met it: no question to the database."""
         return self._item_cache.get(sku)
-
-    async def items_by_id(self, item_ids: Iterable[int]) -> dict[int, ItemRef]:
-        """The items with these numbers."""
-        wanted = set(item_ids)
-        found = {number: self._item_names[number] for number in wanted & self._item_names.keys()}
-        if missing := list(wanted - found.keys()):
-            for item in rows_as(ItemRef, await self._pool.fetch(SQL["find_items_by_id"], missing)):
-                found[item.item_id] = self._remember(item)
-        return found
 
     def buffer(
         self, item: ItemRef, location: str, channel: str | None, method: str | None
@@ -139,22 +132,24 @@ class Reference:
     # Keeping up ----------------------------------------------------------------
 
     async def reload(self, tables: Sequence[str] = ()) -> None:
-        """Read anew what the named tables hold (none named: all)."""
-        everything = not tables
-        if everything or "items" in tables:
-            await self._bring_items_up_to_date()
-        if everything or "api_keys" in tables:
-            self._callers.clear()
-        if everything or "locations" in tables:
-            self._set_locations(await self._pool.fetch(SQL["list_location_refs"]))
-        if everything or "location_groups" in tables:
-            rows = await self._pool.fetch(SQL["list_location_groups"])
-            self.groups = {row["location_group"]: tuple(row["location_ids"]) for row in rows}
-        if everything or "buffer_rules" in tables:
-            self.buffers = in_order(
-                decode_rules(await self._pool.fetchval(SQL["read_buffer_rules"]))
-            )
-        self.generation += 1
+        """Read anew what the named tables hold (none named: all), one reload after the other."""
+        async with self._reloading:
+            everything = not tables
+            if everything or "items" in tables:
+                await self._bring_items_up_to_date()
+            if everything or "locations" in tables:
+                self._set_locations(await self._pool.fetch(SQL["list_location_refs"]))
+            if everything or "location_groups" in tables:
+                rows = await self._pool.fetch(SQL["list_location_groups"])
+                self.groups = {row["location_group"]: tuple(row["location_ids"]) for row in rows}
+            if everything or "buffer_rules" in tables:
+                rules = decode_rules(await self._pool.fetchval(SQL["read_buffer_rules"]))
+                self.buffers = in_order(rules)
+            # In one step: who looks a key up meanwhile must see that it is not to be kept.
+            if everything or "api_keys" in tables:
+                self._callers.clear()
+            self.generation += 1
+            self.views.clear()
 
     async def _bring_items_up_to_date(self) -> None:
         # Looking back a little covers transactions that began before others were read.
@@ -183,9 +178,7 @@ class Reference:
     def _remember(self, item: ItemRef) -> ItemRef:
         if len(self._item_cache) >= MAX_CACHED_ITEMS:
             self._item_cache.clear()
-            self._item_names.clear()
         self._item_cache[item.sku] = item
-        self._item_names[item.item_id] = item
         return item
 
     async def _listen(self) -> None:

@@ -113,7 +113,7 @@ async def address(app: Litestar) -> AsyncIterator[str]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started:  # noqa: ASYNC110 (it has no event)
+        while not server.started:
             await asyncio.sleep(0.01)
         yield f"127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True

@@ -151,10 +151,9 @@ def queries(shop: Shop) -> list[Example]:
     more = {"horizon_days": "3", "consistency": "cached"}
     page = {"cursor": "a", "limit": "5"}
     ledger = {"sku": shop.sku, "location": shop.location, "limit": "5"}
-    levels = ledger | {"at": ago(), "known_at": ago()}
     return [
         Example("GET", f"/v1/availability/{shop.sku}", params=terms | place | more),
-        Example("GET", "/v1/stock/levels", params=levels),
+        Example("GET", "/v1/stock/levels", params=ledger),
         Example("GET", "/v1/ledger/movements", params=ledger | {"after": "0"}),
         Example("GET", "/v1/ledger/movements", params=ledger | {"cursor": "0"}),
         Example("GET", "/v1/items", params=page),

@@ -12,15 +12,9 @@ import msgspec
 
 from truestock.model.facts import Fact
 from truestock.model.order import Confirm
+from truestock.model.place import Want
 from truestock.model.record import Record
-from truestock.model.reservation import (
-    ChangeLines,
-    Expire,
-    Extend,
-    Release,
-    Reserve,
-    Want,
-)
+from truestock.model.reservation import ChangeLines, Expire, Extend, Release, Reserve
 
 # What a caller must see: the status, and the parts of the body that the rules decide.
 Expected = tuple[int, dict[str, Any]]
@@ -226,28 +220,42 @@ class Oracle:
     def choose(
         self, wants: tuple[Want, ...], besides: str | None = None
     ) -> tuple[list[Line], list[dict[str, Any]]]:
-        """Line by line the first place with enough, else the one with most; and what lacks."""
+        """Each line's first place with enough, else the one with most; and what lacks.
+
+        Lines with the fewest places choose first, then the larger ones, unless none has a choice.
+        """
         taken: Counter[Level] = Counter()
-        lines, shortages = [], []
-        for want in wants:
+        lines: dict[int, Line] = {}
+        shortages: dict[int, dict[str, Any]] = {}
+        numbered = list(enumerate(wants))
+        if any(len(want.places) != 1 for want in wants):
+            numbered.sort(key=lambda entry: (len(entry[1].places), -entry[1].quantity))
+        for number, want in numbered:
             options = [(self.left(want, n, besides, taken), -n) for n in range(len(want.places))]
             enough = [option for option in options if option[0] >= want.quantity]
             left, place = max(enough, key=lambda option: option[1]) if enough else max(options)
             quantity = min(left, want.quantity)
             if quantity < want.quantity:
-                shortages.append({"line_id": want.line_id, "available": left})
+                shortages[number] = {"line_id": want.line_id, "available": left}
             if quantity:
                 location = want.places[-place].location
                 taken[want.sku, location] += quantity
-                lines.append(Line(want.line_id, want.sku, quantity, location))
-        return lines, shortages
+                lines[number] = Line(want.line_id, want.sku, quantity, location)
+        return [lines[n] for n in sorted(lines)], [shortages[n] for n in sorted(shortages)]
 
     def left(self, want: Want, place: int, besides: str | None, taken: Counter[Level]) -> int:
         """What a place has for a line, under its buffer and after the lines before."""
         level, buffer = (want.sku, want.places[place].location), want.places[place].buffer
         free = max(self.free(level, besides) - buffer.safety_stock, 0)
         capped = free if buffer.max_sellable is None else min(free, buffer.max_sellable)
-        return capped - taken[level]
+        return max(capped, self.own(level, besides)) - taken[level]
+
+    def own(self, level: Level, name: str | None) -> int:
+        """What a hold has of a level already, and may keep whatever undercut it since."""
+        if name is None:
+            return 0
+        lines = self.holds[name].lines
+        return sum(line.quantity for line in lines if (line.sku, line.location) == level)
 
     def open_hold(self, name: str) -> tuple[Hold, Expected | None]:
         """A hold that may still be changed, or why not."""

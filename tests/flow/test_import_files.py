@@ -7,6 +7,7 @@ import pytest
 from tests.flow.importing import (
     STOCK,
     count,
+    nobody,
     on_hand,
     outcome,
     queue,
@@ -152,7 +153,7 @@ async def test_an_upload_whose_process_died_is_failed(
     await connection.execute(
         "UPDATE imports SET status = 'receiving', received_at = now() - interval '1 hour'"
     )
-    assert await run_waiting_imports(pool, lambda item_ids: None) == 0
+    assert await run_waiting_imports(pool, nobody) == 0
     assert (await import_status(pool, import_id)).status == "failed"
 
 

@@ -12,6 +12,7 @@ from tests.flow.importing import (
     STOCK,
     count,
     errors,
+    nobody,
     on_hand,
     outcome,
     queue,
@@ -20,7 +21,8 @@ from tests.flow.importing import (
 )
 from tests.seeding import Shop, assert_no_drift, at, seed_shop
 
-from truestock.db import LOST_CONNECTION, Connection, Pool
+from truestock import db
+from truestock.db import LOST_CONNECTION, SQL, Connection, Pool
 from truestock.flows import imports
 from truestock.flows.imports import (
     import_status,
@@ -28,6 +30,8 @@ from truestock.flows.imports import (
     run_waiting_imports,
 )
 from truestock.ledger import snapshot
+from truestock.ledger.batch import run_batch
+from truestock.ledger.check import check
 from truestock.ledger.writer import Ledger
 from truestock.model.stock import Kind
 
@@ -89,10 +93,13 @@ async def test_an_import_that_is_stopped_goes_on_where_it_was(
     commits: list[list[int]] = []
     running: asyncio.Task[bool]
 
-    def stop(item_ids: list[int]) -> None:
+    async def stop(item_ids: list[int]) -> None:
         commits.append(item_ids)
         if len(commits) == after_chunks:
             running.cancel()
+
+    async def note(item_ids: list[int]) -> None:
+        commits.append(item_ids)
 
     running = asyncio.create_task(run_import(pool, import_id, stop))
     with pytest.raises(asyncio.CancelledError):
@@ -100,7 +107,7 @@ async def test_an_import_that_is_stopped_goes_on_where_it_was(
     status = await import_status(pool, import_id)
     assert status.status == "running"
     assert 0 < status.progress < 1
-    assert await run_waiting_imports(pool, commits.append) == 1
+    assert await run_waiting_imports(pool, note) == 1
     await right_after_all(connection, pool, import_id)
     # Each item is told of once, in the outbox at least: a stop may come between commit and call.
     rows = await connection.fetch("SELECT events FROM outbox")
@@ -108,7 +115,7 @@ async def test_an_import_that_is_stopped_goes_on_where_it_was(
     told = [item_id for event in events for item_id in event["data"]["item_ids"]]
     assert len(told) == len(set(told)) == 40
     assert {item_id for item_ids in commits for item_id in item_ids} <= set(told)
-    assert await run_waiting_imports(pool, commits.append) == 0
+    assert await run_waiting_imports(pool, note) == 0
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -123,7 +130,7 @@ async def test_an_import_survives_a_lost_database(
     killer = await asyncpg.connect(database_url)
     kills: list[asyncio.Task[Any]] = []
 
-    def kill(item_ids: list[int]) -> None:
+    async def kill(item_ids: list[int]) -> None:
         if not kills:
             kills.append(asyncio.create_task(killer.execute(others, connection.get_server_pid())))
 
@@ -131,14 +138,14 @@ async def test_an_import_survives_a_lost_database(
         await run_import(pool, import_id, kill)
     await asyncio.gather(*kills)
     await killer.close()
-    assert await run_waiting_imports(pool, lambda item_ids: None) == 1
+    assert await run_waiting_imports(pool, nobody) == 1
     await right_after_all(connection, pool, import_id)
 
 
 async def test_a_fault_of_ours_ends_an_import_and_says_what_was_applied(
     connection: Connection, pool: Pool, shop: Shop
 ) -> None:
-    def fail(item_ids: list[int]) -> None:
+    async def fail(item_ids: list[int]) -> None:
         raise RuntimeError("a bug")
 
     import_id = await queue(pool, request(shop), f"{HEADER}\ntee,oslo,5\n")
@@ -155,8 +162,8 @@ async def test_one_process_runs_an_import(
 ) -> None:
     import_id = await queue(pool, request(shop), wide_shop)
     ran = await asyncio.gather(
-        run_import(pool, import_id, lambda item_ids: None),
-        run_import(pool, import_id, lambda item_ids: None),
+        run_import(pool, import_id, nobody),
+        run_import(pool, import_id, nobody),
     )
     assert sorted(ran) == [False, True]
     await right_after_all(connection, pool, import_id)
@@ -173,9 +180,9 @@ async def test_a_mark_that_another_process_moved_is_a_fence(
     import_id = await queue(pool, request(shop), wide_shop)
     with monkeypatch.context() as patch:
         patch.setattr(imports, "apply_lane", from_a_stale_mark)
-        assert not await run_import(pool, import_id, lambda item_ids: None)
+        assert not await run_import(pool, import_id, nobody)
     assert await count(connection, "movements") == 0
-    assert await run_waiting_imports(pool, lambda item_ids: None) == 1
+    assert await run_waiting_imports(pool, nobody) == 1
     await right_after_all(connection, pool, import_id)
 
 
@@ -194,8 +201,8 @@ async def test_two_imports_at_once_come_to_the_newer_one(
     older = await queue(pool, request(shop, 0), backwards)
     newer = await queue(pool, request(shop, 60), wide_shop)
     await asyncio.gather(
-        run_import(pool, older, lambda item_ids: None),
-        run_import(pool, newer, lambda item_ids: None),
+        run_import(pool, older, nobody),
+        run_import(pool, newer, nobody),
     )
     for import_id in (older, newer):
         assert (await import_status(pool, import_id)).status == "completed"
@@ -252,7 +259,7 @@ async def test_a_chunk_sees_what_it_waited_for(
             " -1, on_hand, moved_at, now() FROM sold",
             at(90),
         )
-        running = asyncio.create_task(run_import(pool, import_id, lambda item_ids: None))
+        running = asyncio.create_task(run_import(pool, import_id, nobody))
         await until_one_waits(pool)
     await running
     assert (await on_hand(connection))["tee", "oslo"] == 49
@@ -290,3 +297,37 @@ async def test_chunks_collide_and_run_again(
     assert outcome(await send(pool, shop, f"{HEADER}\ntee,oslo,5\n")) == {"applied": 1}
     assert len(attempts) == 3
     assert await count(connection, "movements") == 1
+
+
+async def test_a_level_that_is_made_under_an_import_keeps_its_facts(
+    database_url: str, connection: Connection, pool: Pool, shop: Shop, monkeypatch: Any
+) -> None:
+    """The level is not there when the chunk locks, and another writer is at it when it looks."""
+    other = await db.connect(database_url)
+    transaction = other.transaction()
+    key = (shop.items["tee"], shop.locations["oslo"])
+    fetchval, made = type(connection).fetchval, []
+
+    async def lock_then_let_others_in(
+        self: Connection, query: str, *values: Any, **options: Any
+    ) -> Any:
+        answer = await fetchval(self, query, *values, **options)
+        if query == SQL["lock_counted_levels"] and not made:
+            made.append(key)
+            await other.execute(SQL["create_levels"], [key[0]], [key[1]])
+            await transaction.start()
+            command = shop.record(shop.fact("receipt", ("tee", 5, "oslo"), at(10)))
+            await run_batch(other, [(command, None)], lambda read_at: read_at)
+            asyncio.get_running_loop().call_later(
+                0.2, lambda: made.append(asyncio.ensure_future(transaction.commit()))
+            )
+        return answer
+
+    monkeypatch.setattr(type(connection), "fetchval", lock_then_let_others_in)
+    import_id = await queue(pool, request(shop), f"{HEADER}\ntee,oslo,7\n")
+    assert await run_import(pool, import_id, nobody)
+    await made[1]
+    await other.close()
+    level = await connection.fetchrow("SELECT on_hand FROM levels")
+    assert level["on_hand"] == 7 + 5
+    assert (await check(connection)).drifts == []

@@ -41,6 +41,7 @@ from truestock.db import Connection
 from truestock.ledger.commands import Answer, Token
 from truestock.ledger.writer import Ledger
 from truestock.model.buffers import BufferRule
+from truestock.model.place import Want
 from truestock.model.record import Record
 from truestock.model.reservation import (
     ChangeLines,
@@ -49,7 +50,6 @@ from truestock.model.reservation import (
     Release,
     ReservationRequest,
     Reserve,
-    Want,
 )
 from truestock.model.stock import Figures, Key, Kind
 

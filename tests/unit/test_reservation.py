@@ -6,8 +6,9 @@ import pytest
 from tests.unit.paper import NOW, SHOP, decide, key, moves, pass_time, refusal, view
 
 from truestock.model.buffers import BufferRule
+from truestock.model.place import Want
 from truestock.model.refusal import Code, Shortage
-from truestock.model.reservation import Expire, Extend, Release, ReservationStatus, Want
+from truestock.model.reservation import Expire, Extend, Release, ReservationStatus
 
 TEN_MINUTES = timedelta(minutes=10)
 

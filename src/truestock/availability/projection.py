@@ -28,6 +28,7 @@ HEARTBEAT_SECONDS = 0.5
 SILENCE_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
 CANCEL_SECONDS = 0.1
+MAX_CONNECTIONS = 64
 # How long a dropped item is not filled, and so how old what fills it may be at most.
 DROPPED_MS = 3_000
 MAX_FILL_SECONDS = 2.0
@@ -72,8 +73,13 @@ for i = 1, #ARGV, 2 do
         redis.call('EXPIRE', key, KEPT)
     end
 end
+-- Who reads a change before its own process has published it must tell the others in its stead:
+-- what is here already, nobody publishes any more.
+if #newer > 0 then
+    redis.call('PUBLISH', KEYS[1], ZEROS .. '[' .. table.concat(newer, ',') .. ']')
+end
 return #newer
-""".replace("KEPT", str(KEPT_SECONDS))
+""".replace("KEPT", str(KEPT_SECONDS)).replace("ZEROS", "string.rep('\\0', 16)")
 )
 DROP = """
 local items = cjson.decode(ARGV[2])
@@ -91,6 +97,18 @@ decode_levels = msgspec.json.Decoder(list[Figures]).decode
 decode_items = msgspec.json.Decoder(list[int]).decode
 
 
+def connect_redis(redis_url: str) -> redis.asyncio.Redis:
+    """A client whose callers wait for a connection, instead of failing where all are in use."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        redis_url,
+        socket_timeout=REDIS_TIMEOUT,
+        socket_connect_timeout=REDIS_TIMEOUT,
+        max_connections=MAX_CONNECTIONS,
+        timeout=REDIS_TIMEOUT,
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
 class Projection:
     """The connection to Redis. `trusted` says whether changes of other processes are heard."""
 
@@ -101,12 +119,7 @@ class Projection:
         on_drop: Callable[[Iterable[int]], None],
         on_doubt: Callable[[], None],
     ) -> None:
-        self._client = redis.asyncio.from_url(
-            redis_url,
-            socket_timeout=REDIS_TIMEOUT,
-            socket_connect_timeout=REDIS_TIMEOUT,
-            max_connections=64,
-        )
+        self._client = connect_redis(redis_url)
         self._publish = self._client.register_script(PUBLISH)
         self._fill = self._client.register_script(FILL)
         self._drop = self._client.register_script(DROP)
@@ -188,7 +201,7 @@ class Projection:
         for item_id, levels in items.items():
             args += (item_id, pack_figures(list(levels.values())))
         try:
-            await self._fill(args=args)
+            await self._fill(keys=[CHANNEL], args=args)
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("projection_unwritable", error=describe(error))
 

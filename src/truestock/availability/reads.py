@@ -4,9 +4,12 @@ What a process cannot vouch for (Redis lost, a counted hold that ran out, `stron
 PostgreSQL, which has the truth.
 """
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+
+from redis.exceptions import RedisError
 
 from truestock.availability.cache import Cache, CachedItem
 from truestock.availability.projection import Projection
@@ -41,9 +44,12 @@ class Availability:
         self._cache.apply(figures)
         self.projection.send(packed)
 
-    def imported(self, item_ids: list[int]) -> None:
-        """A snapshot changed these items: gone here at once, elsewhere when the relay says so."""
+    async def imported(self, item_ids: list[int]) -> None:
+        """A snapshot changed these items: nobody keeps what they were."""
         self._cache.drop(item_ids)
+        # Where Redis does not answer, the relay says so again.
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await self.projection.drop(item_ids)
 
     def ready(self, item_id: int, now: int) -> CachedItem | None:
         """The item, if this process can vouch for what it keeps of it (now: Unix µs)."""

@@ -180,4 +180,6 @@ def document_of(struct: type, body: bytes, updated_at: datetime) -> Document:
     for part in ("pickup", "ship_from"):
         if part in document:
             document[part].setdefault("enabled", True)
+    if isinstance(stored, LocationBody):
+        document["kind"] = stored.kind
     return document | {"status": stored.status, "updated_at": updated_at}

@@ -9,6 +9,7 @@ from truestock.db import SQL
 from truestock.flows.entries import UNREADABLE, Explain, text_in
 from truestock.flows.services import Services
 from truestock.ledger.commands import Answer, Token
+from truestock.model.caller import Caller
 from truestock.model.facts import Fact, FactStatus, StockEvent, instant_fault, quantity_fault
 from truestock.model.place import ItemRef
 from truestock.model.record import EventResult, Record
@@ -28,6 +29,7 @@ class SourceRef(msgspec.Struct, frozen=True):
 
 async def record_events(
     services: Services,
+    caller: Caller,
     source: str,
     raw_events: Sequence[msgspec.Raw],
     token: Token | None,
@@ -41,7 +43,9 @@ async def record_events(
     )
     now = datetime.now(UTC)
     entries = [
-        fact_of(services, known, event, items, now) if isinstance(event, StockEvent) else event
+        fact_of(services, caller, known, event, items, now)
+        if isinstance(event, StockEvent)
+        else event
         for event in events
     ]
     return await services.ledger.submit(Record(known.source_id, tuple(entries)), token)
@@ -56,6 +60,17 @@ async def source_ref(services: Services, source: str) -> SourceRef:
     row = rows[0]
     locations = row["location_ids"]
     return SourceRef(row["source_id"], source, None if locations is None else frozenset(locations))
+
+
+def allowed_locations(
+    services: Services, caller: Caller, source: SourceRef
+) -> frozenset[int] | None:
+    """The locations that both the key and the source may write (None: all)."""
+    if not caller.locations:
+        return source.location_ids
+    known = services.reference.locations
+    of_key = frozenset(known[name].location_id for name in caller.locations if name in known)
+    return of_key if source.location_ids is None else of_key & source.location_ids
 
 
 def read_event(raw: msgspec.Raw, explain: Explain) -> StockEvent | EventResult:
@@ -75,6 +90,7 @@ def rejected(event_id: str, code: Code, detail: str) -> EventResult:
 
 def fact_of(
     services: Services,
+    caller: Caller,
     source: SourceRef,
     event: StockEvent,
     items: dict[str, ItemRef],
@@ -90,7 +106,8 @@ def fact_of(
         detail = f"There is no item {event.sku!r}: PUT it under /v1/items first."
         return rejected(event.event_id, Code.UNKNOWN_SKU, detail)
     location = services.reference.locations.get(event.location)
-    if location is None:
+    if location is None or not caller.sees_location(location.location):
+        # One that is not this key's is as if it did not exist.
         detail = f"There is no location {event.location!r}: PUT it under /v1/locations first."
         return rejected(event.event_id, Code.UNKNOWN_LOCATION, detail)
     if source.location_ids is not None and location.location_id not in source.location_ids:

@@ -76,26 +76,24 @@ def ready(services: Services, sku: str, view: View) -> bytes | None:
 def view_of(services: Services, query: AvailabilityQuery) -> View | Refusal:
     """The query's terms as a view; the same terms get the same one while reference data stays."""
     terms = (
-        services.reference.generation,
         query.channel,
         query.method,
         None if query.locations is None else tuple(query.locations),
         None if query.groups is None else tuple(query.groups),
         query.near,
     )
-    if (known := VIEWS.get(terms)) is not None:
+    known: View | None = services.reference.views.get(terms)
+    if known is not None:
         return known
     view = make_view(services, query)
     if isinstance(view, View):
-        if len(VIEWS) >= MAX_VIEWS:
-            VIEWS.clear()
-        VIEWS[terms] = view
+        if len(services.reference.views) >= MAX_VIEWS:
+            services.reference.views.clear()
+        services.reference.views[terms] = view
     return view
 
 
-# Views by their terms, the generation of the reference data among them.
 MAX_VIEWS = 4_096
-VIEWS: dict[tuple[object, ...], View] = {}
 view_numbers = count(1)
 
 

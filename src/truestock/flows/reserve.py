@@ -13,18 +13,16 @@ from truestock.ids import new_id
 from truestock.ledger.commands import Answer, Refuse, Token
 from truestock.ledger.read import reservation_from
 from truestock.model.buffers import sellable
-from truestock.model.place import ItemRef, LocationRef, distance_km
+from truestock.model.place import ItemRef, LocationRef, Place, Want, distance_km
 from truestock.model.refusal import Code, FieldError, Refusal, field_refusal
 from truestock.model.reservation import (
     ChangeLines,
     Destination,
     LineRequest,
     LinesRequest,
-    Place,
     Reservation,
     ReservationRequest,
     Reserve,
-    Want,
     unknown_reservation,
 )
 from truestock.model.stock import Figures

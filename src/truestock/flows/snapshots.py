@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from truestock.flows import imports
 from truestock.flows.idempotency import once
-from truestock.flows.ingest import source_ref
+from truestock.flows.ingest import allowed_locations, source_ref
 from truestock.flows.services import Services
 from truestock.ledger.commands import Answer, Token, encode, refusal_answer
 from truestock.model.caller import Caller
@@ -108,14 +108,14 @@ async def snapshot_request(
             return Refusal(Code.UNKNOWN_LOCATION, detail, errors=(error,))
         location_ids = [known[name].location_id for name in query.locations]
     source = await source_ref(services, query.source)
-    allowed = allowed_locations(services, caller, source.location_ids)
+    allowed = allowed_locations(services, caller, source)
     return imports.SnapshotRequest(
         source_id=source.source_id,
         source=source.source,
         as_of=query.as_of.astimezone(UTC),
         scope=query.scope,
         location_ids=location_ids,
-        allowed_location_ids=allowed,
+        allowed_location_ids=None if allowed is None else sorted(allowed),
         format=upload.format,
         encoding=upload.encoding,
         acknowledged_seq=query.acknowledged_seq,
@@ -123,30 +123,16 @@ async def snapshot_request(
     )
 
 
-def allowed_locations(
-    services: Services, caller: Caller, of_source: frozenset[int] | None
-) -> list[int] | None:
-    """The locations that both the key and the source may write (None: all)."""
-    of_key = None
-    if caller.locations:
-        known = services.reference.locations
-        of_key = {known[name].location_id for name in caller.locations if name in known}
-    if of_source is None:
-        return None if of_key is None else sorted(of_key)
-    return sorted(of_source if of_key is None else of_source & of_key)
-
-
 def start_waiting(services: Services) -> None:
     """Run what is queued in this process, now; the timetable sees to what it leaves."""
     task = asyncio.create_task(run_waiting(services), name="imports")
-    RUNNING.add(task)
-    task.add_done_callback(RUNNING.discard)
-
-
-# A task that nobody holds may be collected while it runs.
-RUNNING: set["asyncio.Task[int]"] = set()
+    # A task that nobody holds may be collected while it runs.
+    services.tasks.add(task)
+    task.add_done_callback(services.tasks.discard)
 
 
 async def run_waiting(services: Services) -> int:
-    """Run what is queued; answers how many imports ran."""
-    return await imports.run_waiting_imports(services.pool, services.availability.imported)
+    """Run what is queued, one import at a time; answers how many ran."""
+    async with services.importing:
+        on_change = services.availability.imported
+        return await imports.run_waiting_imports(services.import_pool, on_change)

@@ -10,11 +10,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
-from truestock.config import REDIS_TIMEOUT, Settings
+from truestock.availability.projection import connect_redis
+from truestock.config import Settings
 from truestock.http.exchange import Exchange
 from truestock.http.problems import RefusedError
 from truestock.model.caller import Caller
@@ -44,12 +44,7 @@ class Limits:
     """The connection to Redis that counts requests. Open with `open_limits`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = redis.asyncio.from_url(
-            settings.redis_url,
-            socket_timeout=REDIS_TIMEOUT,
-            socket_connect_timeout=REDIS_TIMEOUT,
-            max_connections=64,
-        )
+        self._client = connect_redis(settings.redis_url)
         self._take = self._client.register_script(TAKE)
         self._rate = settings.rate_limit
         self._each = 1_000_000 / max(settings.rate_limit, 1)

@@ -54,7 +54,7 @@ async def record_events(call: Call) -> Answer | Refusal:
     if refusal := unseen_source(call, call.body.source):
         return refusal
     return await ingest.record_events(
-        call.services, call.body.source, call.body.events, call.token, explain
+        call.services, call.caller, call.body.source, call.body.events, call.token, explain
     )
 
 

@@ -9,6 +9,7 @@ The caller opens and commits the transaction.
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -56,12 +57,13 @@ IN_FLIGHT = Refusal(
 
 
 class Outcome(msgspec.Struct):
-    """What a batch came to. xid: the transaction that wrote it, None if there was nothing."""
+    """What a batch came to. xid, batch_id: what wrote it, None if there was nothing."""
 
     answers: list[Answer | Exception]
     levels: list[Figures]
     packed: bytes | None = None
     xid: str | None = None
+    batch_id: UUID | None = None
 
 
 async def run_batch(
@@ -95,7 +97,11 @@ async def run_batch(
             answers[position] = answer
     written = await write_decisions(connection, view, decided)
     return Outcome(
-        [answer for answer in answers if answer], written.levels, written.packed, written.xid
+        [answer for answer in answers if answer],
+        written.levels,
+        written.packed,
+        written.xid,
+        written.batch_id,
     )
 
 

@@ -71,7 +71,10 @@ class Lane:
         """Reconnect while nothing is queued, so that the next command need not wait for it."""
         try:
             await self.connection()
-        except LOST_CONNECTION:
+        except Exception as error:
+            # Whatever it is (a password that is being changed, a database not there yet): a lane
+            # that gave up would leave its callers waiting for ever.
+            log.warning("ledger_reconnecting", error=repr(error))
             await asyncio.sleep(RECONNECT_SECONDS)
             self._on_lost()
 
@@ -133,11 +136,19 @@ class Lane:
                 connection = await self.connection()
                 if outcome is None or outcome.xid is None:
                     return False
-                status = await connection.fetchval(SQL["read_transaction_status"], outcome.xid)
-                if status != "in progress":
-                    return bool(status == "committed")
+                if not await self._still_runs(connection, outcome.xid):
+                    found = await connection.fetchval(SQL["find_batch"], outcome.batch_id)
+                    return bool(found)
             except LOST_CONNECTION as error:
                 log.warning("ledger_reconnecting", error=repr(error))
             if loop.time() > deadline:
                 raise TimeoutError("It is not known yet whether the transaction committed.")
             await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _still_runs(self, connection: Connection, xid: str) -> bool:
+        try:
+            status = await connection.fetchval(SQL["read_transaction_status"], xid)
+        except asyncpg.InvalidParameterValueError:
+            # The server crashed before it wrote down that it had handed the id out.
+            return False
+        return bool(status == "in progress")

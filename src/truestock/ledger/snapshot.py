@@ -7,7 +7,7 @@ A chunk holds all of an item's counts, so that those who hold copies hear of an 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 
 import asyncpg
@@ -19,13 +19,19 @@ from truestock.config import COMMIT_ATTEMPTS, IMPORT_CHUNK_ROWS
 from truestock.db import SQL, Connection
 
 # Called after each commit with the items whose levels changed.
-OnChange = Callable[[list[int]], None]
+OnChange = Callable[[list[int]], Awaitable[None]]
+
+
+class UnlockedLevelError(Exception):
+    """A level was made between the chunk's lock and its look: somebody may be changing it."""
+
 
 # Another transaction held the levels the other way round, or made one of them meanwhile.
 COLLISIONS = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.UniqueViolationError,
+    UnlockedLevelError,
 )
 RETRY_SECONDS = 0.02
 
@@ -83,7 +89,7 @@ async def apply_lane(
         )
         after_item_id = through_item_id
         if item_ids:
-            on_change(item_ids)
+            await on_change(item_ids)
 
 
 def chunks(counts: Counts) -> Iterator[Counts]:
@@ -120,7 +126,7 @@ async def apply_chunk(
     Answers the items that changed.
     """
     item_ids, location_ids = chunk.item_ids.tolist(), chunk.location_ids.tolist()
-    await connection.fetchval(SQL["lock_counted_levels"], item_ids, location_ids)
+    locked = await connection.fetchval(SQL["lock_counted_levels"], item_ids, location_ids)
     [done] = await connection.fetch(
         SQL["apply_counts"],
         location_ids,
@@ -136,6 +142,8 @@ async def apply_chunk(
         snapshot.source_id,
         snapshot.import_id,
     )
+    if done["known"] != locked:
+        raise UnlockedLevelError
     lane, after_item_id, through_item_id = mark
     moved = await connection.fetchval(
         SQL["advance_import"],

@@ -1,6 +1,7 @@
 """What a batch writes: decisions as the arrays that the statements take, column by column."""
 
 from itertools import chain
+from uuid import UUID, uuid4
 
 import msgspec
 
@@ -50,6 +51,7 @@ class Written(msgspec.Struct):
     levels: list[Figures]
     packed: bytes | None = None
     xid: str | None = None
+    batch_id: UUID | None = None
 
 
 async def write_decisions(connection: Connection, view: View, decided: list[Decided]) -> Written:
@@ -64,6 +66,7 @@ async def write_decisions(connection: Connection, view: View, decided: list[Deci
     figures = [level.figures() for level in levels]
     packed = pack_figures(figures) if figures else None
     await write_rare(connection, view, made)
+    batch_id = uuid4()
     xid = await connection.fetchval(
         SQL["write_batch"],
         *movement_columns(view, movements),
@@ -71,10 +74,11 @@ async def write_decisions(connection: Connection, view: View, decided: list[Deci
         *reservation_columns([item for item in made if isinstance(item.command, Reserve)]),
         *claim_columns(made),
         *answer_columns(kept),
+        batch_id,
         packed,
         events_column(decisions),
     )
-    return Written(figures, packed, xid)
+    return Written(figures, packed, xid, batch_id)
 
 
 async def number(
@@ -275,4 +279,6 @@ def fact_columns(records: list[Decided]) -> list[object]:
         for item in records
         for recorded in item.decision.facts
     ]
+    # Sorted: the order in which sources are locked.
+    heard.sort(key=lambda row: int(str(row[0])))
     return [*columns(heard, [as_they_are] * 6), *columns(facts, [as_they_are] * 10)]

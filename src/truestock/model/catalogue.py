@@ -54,7 +54,7 @@ class ShipFrom(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 class LocationBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """`PUT /v1/locations/{location}`; the code may stand in the body too, as bulk entries need."""
 
-    kind: Literal["store", "warehouse", "ecommerce", "supplier"]
+    kind: Literal["store", "warehouse", "ecommerce", "supplier"] = msgspec.field(default="store")
     name: ShortText | None = None
     location: Name | None = None
     latitude: Annotated[float, Meta(ge=-90, le=90)] | None = None

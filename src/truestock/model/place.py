@@ -4,6 +4,9 @@ from math import asin, cos, radians, sin, sqrt
 
 import msgspec
 
+from truestock.model.buffers import NO_BUFFER, BufferRule
+from truestock.model.stock import Key
+
 # The mean radius of the earth, IUGG.
 EARTH_KM = 6371.0088
 
@@ -18,7 +21,7 @@ class ItemRef(msgspec.Struct, frozen=True, gc=False):
 
 
 class LocationRef(msgspec.Struct, frozen=True, gc=False):
-    """A location in short. methods: those that it was not told to leave out; degrees."""
+    """A location in short; degrees. A method is enabled unless it was switched off."""
 
     location_id: int
     location: str
@@ -36,6 +39,30 @@ class LocationRef(msgspec.Struct, frozen=True, gc=False):
         if method == "pickup":
             return self.pickup_enabled
         return self.ship_enabled if method == "ship" else True
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """A location that a line may be held at, with the buffer that binds there."""
+
+    item_id: int
+    location_id: int
+    location: str
+    buffer: BufferRule = NO_BUFFER
+
+    @property
+    def key(self) -> Key:
+        """Which item where."""
+        return (self.item_id, self.location_id)
+
+
+class Want(msgspec.Struct, frozen=True):
+    """A line to be held: its places in the order of preference (one, if the caller named it)."""
+
+    line_id: str
+    sku: str
+    quantity: int
+    places: tuple[Place, ...]
+    location: str | None = None
 
 
 def distance_km(

@@ -4,6 +4,7 @@ A decision is pure: `decide(command, view)` reads what the batch has locked and 
 levels, movements and documents as they would be. Nothing is changed until the ledger writes it.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -12,8 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from truestock.config import DEFAULT_TTL_SECONDS, MAX_RESERVATION_LINES, MAX_TTL_SECONDS
-from truestock.model.buffers import NO_BUFFER, BufferRule, sellable
+from truestock.model.buffers import sellable
 from truestock.model.decision import Claim, Decision, Event, View, refuse
+from truestock.model.place import Place, Want
 from truestock.model.refusal import Code, Refusal, Shortage
 from truestock.model.stock import Bucket, Draft, Key, Kind, Level, Name, Quantity, ShortText
 
@@ -108,30 +110,6 @@ class Reservation(msgspec.Struct, omit_defaults=True):
         if self.status is ReservationStatus.HELD and self.expires_at <= now:
             return ReservationStatus.EXPIRED
         return self.status
-
-
-class Place(msgspec.Struct, frozen=True, gc=False):
-    """A location that a line may be held at, with the buffer that binds there."""
-
-    item_id: int
-    location_id: int
-    location: str
-    buffer: BufferRule = NO_BUFFER
-
-    @property
-    def key(self) -> Key:
-        """Which item where."""
-        return (self.item_id, self.location_id)
-
-
-class Want(msgspec.Struct, frozen=True):
-    """A line to be held: its places in the order of preference (one, if the caller named it)."""
-
-    line_id: str
-    sku: str
-    quantity: int
-    places: tuple[Place, ...]
-    location: str | None = None
 
 
 class Reserve(msgspec.Struct, frozen=True):
@@ -297,41 +275,52 @@ def pick(
 ) -> Picked | Refusal:
     """Choose a place for each line, lines of one request sharing what a level has.
 
-    given_back: units by level that the request's own document holds and would let go.
+    Lines that can only be at one place choose first, then the larger ones; the answer is in the
+    order of the request. given_back: units by level that its own document would let go.
     """
     taken: dict[Key, int] = {}
-    picked: Picked = []
-    short: list[Shortage] = []
-    for want in wants:
+    picked: dict[int, tuple[Want, Place, int]] = {}
+    short: dict[int, Shortage] = {}
+    for position in choosing_order(wants):
+        want = wants[position]
         place, left = best_place(want, view, given_back, taken)
         quantity = min(left, want.quantity)
         if quantity < want.quantity:
-            short.append(Shortage(want.line_id, want.sku, want.quantity, left, want.location))
+            short[position] = Shortage(want.line_id, want.sku, want.quantity, left, want.location)
         if place is not None and quantity > 0:
             taken[place.key] = taken.get(place.key, 0) + quantity
-            picked.append((want, place, quantity))
+            picked[position] = (want, place, quantity)
     if short and not (partial and picked):
         return Refusal(
             Code.INSUFFICIENT_STOCK,
             "Nothing is held: ask for what is available, or set allow_partial.",
-            shortages=tuple(short),
+            shortages=tuple(short[position] for position in sorted(short)),
         )
-    return picked
+    return [picked[position] for position in sorted(picked)]
+
+
+def choosing_order(wants: tuple[Want, ...]) -> Iterable[int]:
+    """The lines' positions: those with the fewest places first, then those with most units."""
+    if all(len(want.places) == 1 for want in wants):
+        return range(len(wants))
+    return sorted(range(len(wants)), key=lambda n: (len(wants[n].places), -wants[n].quantity))
 
 
 def best_place(
     want: Want, view: View, given_back: dict[Key, int], taken: dict[Key, int]
 ) -> tuple[Place | None, int]:
-    """The first place that has all of the line, else the one with most; and what it has."""
+    """The first place that has all of the line, else the one with most; and what it has.
+
+    What a document holds already it may keep, also where facts or a buffer undercut it since.
+    """
     best, most = None, 0
     for place in want.places:
         key = place.key
         level = view.levels.get(key)
         if level is None:
             continue
-        # What the request's other lines took counts against the buffer's cap, too.
-        free = level.free + given_back.get(key, 0)
-        left = sellable(free, place.buffer) - taken.get(key, 0)
+        own = given_back.get(key, 0)
+        left = max(sellable(level.free + own, place.buffer), own) - taken.get(key, 0)
         if left >= want.quantity:
             return place, left
         if left > most:
