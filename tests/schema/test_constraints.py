@@ -1,5 +1,7 @@
 """Each invariant is a named constraint, and each of them holds."""
 
+from uuid import UUID
+
 import asyncpg
 import pytest
 
@@ -96,7 +98,7 @@ ROWS = {
         "body": "''",
         "created_at": "'2026-11-02Z'",
     },
-    "outbox": {"outbox_id": "1", "xid": "'1'"},
+    "outbox": {"outbox_id": "1", "xid": "'1'", "batch_id": f"'{UUID(int=1)}'"},
     "relay_positions": {"relay": "'redis'", "xid": "'1'", "outbox_id": "1"},
     "job_runs": {"job": "'expire'", "slot": "'2026-11-02Z'", "started_at": "'2026-11-02Z'"},
     "schema_migrations": {"number": "1", "name": "'ledger'", "digest": "''"},
@@ -144,7 +146,8 @@ BREAKS = {
     "orders_reservation_key": ("orders", {"order_id": "'p'"}),
     "fulfilments_pkey": ("fulfilments", {}),
     "idempotent_answers_pkey": ("idempotent_answers", {}),
-    "outbox_pkey": ("outbox", {}),
+    "outbox_pkey": ("outbox", {"batch_id": f"'{UUID(int=2)}'"}),
+    "outbox_batch_id_key": ("outbox", {"outbox_id": "2"}),
     "relay_positions_pkey": ("relay_positions", {}),
     "job_runs_pkey": ("job_runs", {}),
     "schema_migrations_pkey": ("schema_migrations", {}),

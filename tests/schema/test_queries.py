@@ -22,7 +22,6 @@ FILLS = {
     "read_claims": Claim,
     "lock_levels": Level,
     "find_items": ItemRef,
-    "find_items_by_id": ItemRef,
     "list_movements": MovementAnswer,
     "list_sources": SourceAnswer,
     "list_keys": KeyInfo,
