@@ -19,8 +19,6 @@ from truestock.model.place import Place, Want
 from truestock.model.refusal import Code, Refusal, Shortage
 from truestock.model.stock import Bucket, Draft, Key, Kind, Level, Name, Quantity, ShortText
 
-SECOND = timedelta(seconds=1)
-
 Method = Literal["pickup", "ship"]
 TtlSeconds = Annotated[int, Meta(ge=1, le=MAX_TTL_SECONDS)]
 
@@ -161,7 +159,7 @@ def decide_reserve(command: Reserve, view: View) -> Decision:
     picked = pick(command.wants, view, {}, partial=partial)
     if isinstance(picked, Refusal):
         return Decision(picked, provisional=command.proposal)
-    expires_at = later(view.now, request.ttl_seconds)
+    expires_at = view.now + timedelta(seconds=request.ttl_seconds)
     reservation = Reservation(
         command.document_id,
         ReservationStatus.HELD,
@@ -213,7 +211,7 @@ def decide_extend(command: Extend, view: View) -> Decision:
     reservation = open_reservation(command.document_id, view)
     if isinstance(reservation, Refusal):
         return Decision(reservation)
-    expires_at = max(reservation.expires_at, later(view.now, command.ttl_seconds))
+    expires_at = max(reservation.expires_at, view.now + timedelta(seconds=command.ttl_seconds))
     extended = msgspec.structs.replace(reservation, expires_at=expires_at)
     claims = [
         msgspec.structs.replace(claim, expires_at=expires_at)
@@ -363,11 +361,6 @@ def open_reservation(document_id: str, view: View) -> Reservation | Refusal:
 def unknown_reservation(document_id: str) -> Refusal:
     """There is no such reservation."""
     return Refusal(Code.NOT_FOUND, f"There is no reservation {document_id}.")
-
-
-def later(now: datetime, seconds: int) -> datetime:
-    """An instant some seconds from now."""
-    return now + SECOND * seconds
 
 
 def note_expiry(level: Level, expires_at: datetime) -> None:
