@@ -51,6 +51,18 @@ WHERE (:skus::text[] IS NULL OR i.sku = ANY (:skus::text[]))
 ORDER BY i.sku, o.location
 LIMIT :limit;
 
+-- name: read_last_seq$
+-- The newest seq that anybody took, committed or not.
+SELECT last_value FROM ledger_seq;
+
+-- name: read_horizon$
+-- Every transaction that began before this one has an id below it.
+SELECT pg_snapshot_xmax(pg_current_snapshot())::text;
+
+-- name: is_past_horizon$
+-- Whether all transactions below an id have ended, so that their movements can be seen or never.
+SELECT pg_snapshot_xmin(pg_current_snapshot()) >= :horizon::text::xid8;
+
 -- name: list_movements
 -- Movements of an item (everywhere or at some locations), or of all, in the ledger's order.
 SELECT m.seq, i.sku, o.location, m.bucket, m.delta, m.balance, m.kind, s.source, m.reference,
@@ -59,7 +71,7 @@ FROM movements m
 JOIN items i USING (item_id)
 JOIN locations o USING (location_id)
 LEFT JOIN sources s USING (source_id)
-WHERE m.seq > :after
+WHERE m.seq > :after AND m.seq <= :last
   AND (:item_ids::int[] IS NULL OR m.item_id = ANY (:item_ids::int[]))
   AND (:location_ids::int[] IS NULL OR m.location_id = ANY (:location_ids::int[]))
 ORDER BY m.seq

@@ -10,6 +10,10 @@ WHERE (o.xid, o.outbox_id) > (:xid::text::xid8, :outbox_id::bigint)
 ORDER BY o.xid, o.outbox_id
 LIMIT :limit;
 
+-- name: read_relay
+-- Where a relay is.
+SELECT xid::text AS xid, outbox_id FROM relay_positions WHERE relay = :relay;
+
 -- name: start_relay
 -- A relay's position; a new one starts at what is safe now, for caches start empty.
 INSERT INTO relay_positions (relay, xid, outbox_id)

@@ -1,5 +1,6 @@
 """Levels, movements and sources as they are read by those who compare figures."""
 
+import asyncio
 import base64
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,10 @@ from truestock.model.refusal import Code, FieldError, Refusal, field_refusal
 from truestock.model.stock import Name, encode, free_units
 
 decode_cursor = msgspec.json.Decoder(tuple[Name, Name]).decode
+
+
+SETTLE_LOOKS = 100
+SETTLE_SECONDS = 0.01
 
 
 async def list_levels(services: Services, caller: Caller, query: LevelQuery) -> LevelList | Refusal:
@@ -92,12 +97,28 @@ async def list_movements(services: Services, caller: Caller, query: MovementQuer
         known = services.reference.locations
         location_ids = [known[name].location_id for name in names if name in known]
     after = query.after if query.cursor is None else query.cursor
+    last = await settled_seq(services)
     rows = await services.pool.fetch(
-        SQL["list_movements"], after, item_ids, location_ids, query.limit + 1
+        SQL["list_movements"], after, last, item_ids, location_ids, query.limit + 1
     )
     movements = rows_as(MovementAnswer, rows[: query.limit])
     more = len(rows) > query.limit
     return MovementList(movements, str(movements[-1].seq) if more else None)
+
+
+async def settled_seq(services: Services) -> int:
+    """A seq up to which nothing can appear any more, so that whoever polls by seq misses nothing.
+
+    Seqs are taken before commits: what runs now may still commit a lower one than has been seen.
+    It waits for those that run, SETTLE_LOOKS × SETTLE_SECONDS at most.
+    """
+    last: int = await services.pool.fetchval(SQL["read_last_seq"])
+    horizon = await services.pool.fetchval(SQL["read_horizon"])
+    for _ in range(SETTLE_LOOKS):
+        if await services.pool.fetchval(SQL["is_past_horizon"], horizon):
+            break
+        await asyncio.sleep(SETTLE_SECONDS)
+    return last
 
 
 async def put_source(services: Services, source: str, body: SourceBody) -> Refusal | None:

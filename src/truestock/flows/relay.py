@@ -31,7 +31,8 @@ PARTITION_MONTHS = 4
 
 async def relay(services: Services) -> int:
     """Pass on what is safe to pass on; answers how many rows. Stops where Redis does not answer."""
-    row = (await services.pool.fetch(SQL["start_relay"], PROJECTION))[0]
+    found = await services.pool.fetch(SQL["read_relay"], PROJECTION)
+    row = (found or await services.pool.fetch(SQL["start_relay"], PROJECTION))[0]
     position, passed = (row["xid"], row["outbox_id"]), 0
     for _ in range(MAX_ROUNDS):
         rows = await services.pool.fetch(SQL["read_outbox"], *position, MAX_ROWS)
