@@ -53,6 +53,22 @@ class CachedItem(msgspec.Struct):
         self.fragments[view] = fragment
 
 
+class Reading:
+    """Items that are being read from elsewhere, each with what changed since that began.
+
+    None for an item that was dropped meanwhile: what was read of it must not be kept.
+    """
+
+    def __init__(self, item_ids: Iterable[int]) -> None:
+        self.changes: dict[int, list[Figures] | None] = {item_id: [] for item_id in item_ids}
+
+    def taint(self, item_ids: Iterable[int]) -> None:
+        """These items changed in a way that nobody says in full."""
+        for item_id in item_ids:
+            if item_id in self.changes:
+                self.changes[item_id] = None
+
+
 class Cache:
     """Items by number, the longest kept dropped once MAX_CACHED_LEVELS are there.
 
@@ -62,9 +78,7 @@ class Cache:
     def __init__(self) -> None:
         self._items: dict[int, CachedItem] = {}
         self._levels = 0
-        # Changes that arrive while an item is being read from elsewhere, to be merged after;
-        # None once the item was dropped meanwhile, so that what was read must not be kept.
-        self._meanwhile: dict[int, list[Figures] | None] = {}
+        self._readings: list[Reading] = []
 
     def get(self, item_id: int) -> CachedItem | None:
         """The item, if it is kept."""
@@ -77,21 +91,27 @@ class Cache:
                 before = len(item.levels)
                 item.merge((level,))
                 self._levels += len(item.levels) - before
-            if (waiting := self._meanwhile.get(level.item_id)) is not None:
-                waiting.append(level)
+            for reading in self._readings:
+                if (changes := reading.changes.get(level.item_id)) is not None:
+                    changes.append(level)
 
-    def expect(self, item_ids: Iterable[int]) -> None:
+    def begin(self, item_ids: Iterable[int]) -> Reading:
         """Note changes of these items from now on: they are about to be read."""
-        for item_id in item_ids:
-            self._meanwhile.setdefault(item_id, [])
+        reading = Reading(item_ids)
+        self._readings.append(reading)
+        return reading
 
-    def put(self, item_id: int, levels: dict[int, Figures]) -> CachedItem:
+    def end(self, reading: Reading) -> None:
+        """The reading is over, whatever came of it."""
+        self._readings.remove(reading)
+
+    def put(self, reading: Reading, item_id: int, levels: dict[int, Figures]) -> CachedItem:
         """Keep an item that was read, with what changed meanwhile."""
         item = CachedItem(levels)
-        changed = self._meanwhile.pop(item_id, None)
-        if changed is None:
+        changes = reading.changes.get(item_id)
+        if changes is None:
             return item
-        item.merge(changed)
+        item.merge(changes)
         self._let_go(item_id)
         self._items[item_id] = item
         self._levels += len(item.levels)
@@ -99,17 +119,13 @@ class Cache:
             self._let_go(next(iter(self._items)))
         return item
 
-    def forget(self, item_ids: Iterable[int]) -> None:
-        """A read came to nothing: stop noting changes."""
-        for item_id in item_ids:
-            self._meanwhile.pop(item_id, None)
-
     def drop(self, item_ids: Iterable[int]) -> None:
         """Let go of items that changed in a way that nobody says in full."""
-        for item_id in item_ids:
+        dropped = list(item_ids)
+        for item_id in dropped:
             self._let_go(item_id)
-            if item_id in self._meanwhile:
-                self._meanwhile[item_id] = None
+        for reading in self._readings:
+            reading.taint(dropped)
 
     def _let_go(self, item_id: int) -> None:
         if (item := self._items.pop(item_id, None)) is not None:
@@ -119,4 +135,5 @@ class Cache:
         """Let go of everything: nobody can vouch for it."""
         self._items.clear()
         self._levels = 0
-        self._meanwhile = dict.fromkeys(self._meanwhile)
+        for reading in self._readings:
+            reading.taint(list(reading.changes))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from redis.exceptions import RedisError
 
-from truestock.availability.cache import Cache, CachedItem
+from truestock.availability.cache import Cache, CachedItem, Reading
 from truestock.availability.projection import Projection
 from truestock.config import Settings
 from truestock.db import SQL, Pool
@@ -83,13 +83,15 @@ class Availability:
             FROM_POSTGRESQL.inc(len(item_ids))
             levels = await self._from_postgresql(item_ids)
             return {item_id: CachedItem(levels[item_id]) for item_id in item_ids}
-        self._cache.expect(item_ids)
+        reading = self._cache.begin(item_ids)
         try:
-            return await self._read_and_keep(item_ids)
+            return await self._read_and_keep(item_ids, reading)
         finally:
-            self._cache.forget(item_ids)
+            self._cache.end(reading)
 
-    async def _read_and_keep(self, item_ids: Sequence[int]) -> dict[int, CachedItem]:
+    async def _read_and_keep(
+        self, item_ids: Sequence[int], reading: Reading
+    ) -> dict[int, CachedItem]:
         now = now_us()
         projected = {
             item_id: levels
@@ -105,7 +107,10 @@ class Availability:
             projected.update(read)
         if not self.projection.trusted:
             return {item_id: CachedItem(levels) for item_id, levels in projected.items()}
-        return {item_id: self._cache.put(item_id, levels) for item_id, levels in projected.items()}
+        return {
+            item_id: self._cache.put(reading, item_id, levels)
+            for item_id, levels in projected.items()
+        }
 
     async def _from_postgresql(self, item_ids: Iterable[int]) -> dict[int, dict[int, Figures]]:
         wanted = list(item_ids)

@@ -47,6 +47,9 @@ async def availability(services: Services, query: AvailabilityQuery) -> bytes | 
     ids = list({item.item_id for item in known.values()})
     levels = await services.availability.items(ids, strong=query.consistency == "strong")
     now = now_us()
+    # A hold may have run out while other items were being read.
+    if late := [item_id for item_id, item in levels.items() if not item.valid_at(now)]:
+        levels.update(await services.availability.items(late, strong=True))
     fragments = [
         fragment_of(services, known[sku], levels[known[sku].item_id], view, now)
         if sku in known

@@ -140,7 +140,13 @@ def allocated(claim: Claim, order_id: str) -> Claim:
 
 
 def lines_mismatch(request: ConfirmRequest, reservation: Reservation) -> Refusal | None:
-    """Why these lines are not the held ones, or None; an order takes what is held, no more."""
+    """Where the order contradicts what is held, or None; it takes what is held, no more."""
+    if request.reservation_id not in (None, reservation.reservation_id):
+        return field_refusal("/reservation_id", "The path names another reservation.")
+    place = request.pickup_location
+    if place is not None and any(line.location != place for line in reservation.lines):
+        detail = f"Not all units are held at {place!r}: change the reservation's lines first."
+        return field_refusal("/pickup_location", detail)
     if request.lines is None:
         return None
     wanted, held = units_by_sku(request.lines), units_by_sku(reservation.lines)
