@@ -9,11 +9,10 @@ from truestock.model.stock import Figures
 
 
 class Fragment(msgspec.Struct, gc=False):
-    """An encoded part of an answer: one item under one view. valid_until: Unix microseconds."""
+    """An encoded part of an answer: one item under one view; good as long as its item is."""
 
     body: bytes
     version: int
-    valid_until: int | None
 
 
 FOREVER = 2**63

@@ -51,12 +51,19 @@ class Availability:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             await self.projection.drop(item_ids)
 
-    def ready(self, item_id: int, now: int) -> CachedItem | None:
-        """The item, if this process can vouch for what it keeps of it (now: Unix µs)."""
+    def ready(self, item_id: int) -> CachedItem | None:
+        """The item, if this process can vouch for what it keeps of it."""
+        return self._kept((item_id,)).get(item_id)
+
+    def _kept(self, item_ids: Iterable[int]) -> dict[int, CachedItem]:
         if not self.projection.trusted:
-            return None
-        item = self._cache.get(item_id)
-        return item if item is not None and item.valid_at(now) else None
+            return {}
+        now, get = now_us(), self._cache.get
+        kept: dict[int, CachedItem] = {}
+        for item_id in item_ids:
+            if (item := get(item_id)) is not None and item.valid_at(now):
+                kept[item_id] = item
+        return kept
 
     async def items(
         self, item_ids: Sequence[int], *, strong: bool = False
@@ -68,14 +75,14 @@ class Availability:
                 item_id: CachedItem(levels)
                 for item_id, levels in (await self._from_postgresql(item_ids)).items()
             }
-        now = now_us()
-        found: dict[int, CachedItem] = {}
-        for item_id in item_ids:
-            if (item := self.ready(item_id, now)) is not None:
-                found[item_id] = item
+        found = self._kept(item_ids)
         FROM_PROCESS.inc(len(found))
         if missing := [item_id for item_id in item_ids if item_id not in found]:
             found.update(await self._read(missing))
+            # A hold may have run out while other items were being read.
+            now = now_us()
+            if late := [item_id for item_id, item in found.items() if not item.valid_at(now)]:
+                found.update(await self.items(late, strong=True))
         return found
 
     async def _read(self, item_ids: Sequence[int]) -> dict[int, CachedItem]:

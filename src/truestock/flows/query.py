@@ -10,7 +10,6 @@ from itertools import count
 import msgspec
 
 from truestock.availability.cache import CachedItem, Fragment
-from truestock.availability.reads import now_us
 from truestock.flows.services import Services
 from truestock.ledger.commands import encode
 from truestock.model.availability import (
@@ -46,12 +45,8 @@ async def availability(services: Services, query: AvailabilityQuery) -> bytes | 
     known = await services.reference.items(query.skus)
     ids = list({item.item_id for item in known.values()})
     levels = await services.availability.items(ids, strong=query.consistency == "strong")
-    now = now_us()
-    # A hold may have run out while other items were being read.
-    if late := [item_id for item_id, item in levels.items() if not item.valid_at(now)]:
-        levels.update(await services.availability.items(late, strong=True))
     fragments = [
-        fragment_of(services, known[sku], levels[known[sku].item_id], view, now)
+        fragment_of(services, known[sku], levels[known[sku].item_id], view)
         if sku in known
         else unknown(sku)
         for sku in dict.fromkeys(query.skus)
@@ -61,9 +56,12 @@ async def availability(services: Services, query: AvailabilityQuery) -> bytes | 
 
 def join(fragments: Sequence[Fragment]) -> bytes:
     """Fragments as one answer."""
-    as_of_seq = max(fragment.version for fragment in fragments)
-    items = b",".join([fragment.body for fragment in fragments])
-    return b'{"as_of_seq":%d,"items":[%b]}' % (as_of_seq, items)
+    as_of_seq = max([fragment.version for fragment in fragments])
+    parts = [b'{"as_of_seq":%d,"items":[' % as_of_seq]
+    for fragment in fragments:
+        parts += (fragment.body, b",")
+    parts[-1] = b"]}"
+    return b"".join(parts)
 
 
 def ready(services: Services, sku: str, view: View) -> bytes | None:
@@ -71,9 +69,8 @@ def ready(services: Services, sku: str, view: View) -> bytes | None:
     item = services.reference.known_item(sku)
     if item is None:
         return None
-    now = now_us()
-    levels = services.availability.ready(item.item_id, now)
-    return None if levels is None else join([fragment_of(services, item, levels, view, now)])
+    levels = services.availability.ready(item.item_id)
+    return None if levels is None else join([fragment_of(services, item, levels, view)])
 
 
 def view_of(services: Services, query: AvailabilityQuery) -> View | Refusal:
@@ -129,15 +126,13 @@ def unknown_place(pointer: str, kind: str, name: str) -> FieldError:
 
 def unknown(sku: str) -> Fragment:
     """An item that nobody knows."""
-    return Fragment(encode(ItemAvailability(sku, False, Totals(), [])), 0, None)
+    return Fragment(encode(ItemAvailability(sku, False, Totals(), [])), 0)
 
 
-def fragment_of(
-    services: Services, item: ItemRef, cached: CachedItem, view: View, now: int
-) -> Fragment:
+def fragment_of(services: Services, item: ItemRef, cached: CachedItem, view: View) -> Fragment:
     """The item's part of the answer, from the cache if it was made before."""
     kept = cached.fragments.get(view.number)
-    if kept is not None and (kept.valid_until is None or kept.valid_until > now):
+    if kept is not None:
         return kept
     fragment = make_fragment(services, item, cached, view)
     cached.keep(view.number, fragment)
@@ -159,7 +154,6 @@ def make_fragment(services: Services, item: ItemRef, cached: CachedItem, view: V
     return Fragment(
         encode(ItemAvailability(item.sku, True, totals, locations)),
         max((level.version for level in levels), default=0),
-        min((until for level in levels if (until := level.valid_until)), default=None),
     )
 
 
