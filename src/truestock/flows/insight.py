@@ -25,7 +25,7 @@ from truestock.model.insight import (
 )
 from truestock.model.keys import PageQuery
 from truestock.model.refusal import Code, FieldError, Refusal, field_refusal
-from truestock.model.stock import Name, encode, free_units
+from truestock.model.stock import Level, Name, encode
 
 decode_cursor = msgspec.json.Decoder(tuple[Name, Name]).decode
 
@@ -63,17 +63,26 @@ def read_cursor(cursor: str) -> tuple[str, str]:
 
 def level_answer(row: Any) -> LevelAnswer:
     """A level's row with what follows from it."""
-    free = free_units(row["on_hand"], row["held"], row["allocated"], row["safety_stock"])
-    return LevelAnswer(
-        row["sku"],
-        row["location"],
+    # held has only live holds here, so that nothing of it has expired.
+    level = Level(
+        0,
+        0,
         row["on_hand"],
         row["unavailable"],
         row["held"],
         row["allocated"],
         row["safety_stock"],
-        max(free, 0),
-        max(row["held"] + row["allocated"] - row["on_hand"], 0),
+    )
+    return LevelAnswer(
+        row["sku"],
+        row["location"],
+        level.on_hand,
+        level.unavailable,
+        level.held,
+        level.allocated,
+        level.safety_stock,
+        level.available,
+        level.shortage,
         row["version"],
         row["counted_at"],
     )
